@@ -1,0 +1,3 @@
+module kruise.io/kruise/api
+
+go 1.26.0
