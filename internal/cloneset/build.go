@@ -15,6 +15,7 @@ import (
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/pod"
 	"kruise.io/kruise/internal/pod/lifecycle"
+	"kruise.io/kruise/internal/revision"
 )
 
 // podMaker makes the pods of one plan. It reads each revision once.
@@ -47,8 +48,8 @@ func (m *podMaker) data(r *appsv1.ControllerRevision) *revisionData {
 		d.template = &m.p.cs.Spec.Template
 		return d
 	}
-	d.template, d.err = templateOf(r)
-	if claims, ok := claimTemplatesOf(r); ok {
+	d.template, d.err = revision.Template(r)
+	if claims, ok := revision.Claims(r); ok {
 		d.claims = claims
 	}
 	return d

@@ -73,6 +73,8 @@ type planner struct {
 	claimsByID  map[string][]*corev1.PersistentVolumeClaim
 	updateHash  string
 	inPlaceGate inplace.Options
+	// updating are the numbers of the update phase, set by refresh.
+	updating updating
 
 	requeue time.Duration
 	d       Decision
