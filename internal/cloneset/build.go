@@ -129,7 +129,7 @@ func (p *planner) revisionLabels(r *appsv1.ControllerRevision) map[string]string
 		value = pod.ShortHash(r.Name)
 	}
 	return map[string]string{
-		appsv1.ControllerRevisionHashLabelKey: value,
+		appsv1.ControllerRevisionHashLabelKey:  value,
 		appsv1.DefaultDeploymentUniqueLabelKey: pod.ShortHash(r.Name),
 	}
 }
