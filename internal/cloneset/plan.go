@@ -101,13 +101,7 @@ func newPlanner(s Snapshot) *planner {
 		excludePreparingDelete: s.Gates.ExcludePreparingDelete || cs.Spec.ScaleStrategy.ExcludePreparingDelete ||
 			cs.Labels[appsv1beta1.CloneSetScalingExcludePreparingDeleteKey] == "true",
 	}
-	p.inPlaceGate = inplace.Options{
-		EnvFromMetadata:       s.Gates.EnvFromMetadata,
-		VerticalScaling:       s.Gates.VerticalScaling,
-		RecreateOnClaimChange: s.Gates.RecreateOnClaimChange,
-		IgnoreClaimChange:     p.policy() == appsv1beta1.InPlaceOnlyCloneSetPodUpdatePolicyType,
-		ResizeSubresource:     s.Gates.ResizeSubresource,
-	}
+	p.inPlaceGate = s.Gates.inPlace(cs)
 	p.byHash = make(map[string]*appsv1.ControllerRevision, len(s.Revisions.All)+2)
 	for _, r := range s.Revisions.All {
 		p.byHash[pod.ShortHash(r.Name)] = r
@@ -155,11 +149,14 @@ func (p *planner) classify() {
 }
 
 // policy is the way pods are moved to another revision, ReCreate unless said otherwise.
-func (p *planner) policy() appsv1beta1.CloneSetPodUpdatePolicyType {
-	if p.rolling == nil {
+func (p *planner) policy() appsv1beta1.CloneSetPodUpdatePolicyType { return policyOf(p.cs) }
+
+func policyOf(cs *appsv1beta1.CloneSet) appsv1beta1.CloneSetPodUpdatePolicyType {
+	rolling := cs.Spec.UpdateStrategy.RollingUpdate
+	if rolling == nil {
 		return appsv1beta1.RecreateCloneSetPodUpdatePolicyType
 	}
-	switch policy := p.rolling.PodUpdatePolicy; policy {
+	switch policy := rolling.PodUpdatePolicy; policy {
 	case appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType, appsv1beta1.InPlaceOnlyCloneSetPodUpdatePolicyType:
 		return policy
 	}

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/labels"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/pod/inplace"
 )
 
 // Gates are the switches that change what the planner decides: feature gates, flags, and facts about the cluster.
@@ -35,6 +36,17 @@ type Gates struct {
 	PreDownload bool
 	// ExcludePreparingDelete is the flag --cloneset-scaling-exclude-preparing-delete.
 	ExcludePreparingDelete bool
+}
+
+// inPlace are the options for in-place updates of a CloneSet's pods.
+func (g *Gates) inPlace(cs *appsv1beta1.CloneSet) inplace.Options {
+	return inplace.Options{
+		EnvFromMetadata:       g.EnvFromMetadata,
+		VerticalScaling:       g.VerticalScaling,
+		RecreateOnClaimChange: g.RecreateOnClaimChange,
+		IgnoreClaimChange:     policyOf(cs) == appsv1beta1.InPlaceOnlyCloneSetPodUpdatePolicyType,
+		ResizeSubresource:     g.ResizeSubresource,
+	}
 }
 
 // Revisions are the ControllerRevisions of a CloneSet, resolved (cloneset 5.3). Neither Current nor Update is nil.

@@ -239,7 +239,11 @@ func (p *planner) moveInPlace(i *podInfo, target *appsv1.ControllerRevision, ste
 
 // recreate marks a pod for deletion; the scale phase deletes it under its limits and replaces it.
 func (p *planner) recreate(i *podInfo, target *appsv1.ControllerRevision) {
-	wanted := i.DeepCopy()
+	p.edit(EditRecreate, i, target.Name, []pod.Edit{markForDeletion(i.Pod)})
+}
+
+func markForDeletion(pd *corev1.Pod) pod.Edit {
+	wanted := pd.DeepCopy()
 	wanted.Labels = withLabels(wanted.Labels, map[string]string{pub.SpecifiedDeleteKey: "true"})
-	p.edit(EditRecreate, i, target.Name, []pod.Edit{{Pod: wanted, Precondition: pod.UID}})
+	return pod.Edit{Pod: wanted, Precondition: pod.UID}
 }
