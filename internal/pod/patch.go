@@ -5,6 +5,7 @@ package pod
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -34,7 +35,31 @@ func newPatch(from *corev1.Pod, e Edit) (*patch, error) {
 	if err := json.Unmarshal(diff, &p.content); err != nil {
 		return nil, fmt.Errorf("read patch: %w", err)
 	}
+	dropOrder(p.content)
 	return p, nil
+}
+
+// dropOrder removes the directives that ask for an order of list elements: Kruise never reorders lists, and without them
+// the patch holds nothing but what changes.
+func dropOrder(m map[string]any) {
+	for k, v := range m {
+		if strings.HasPrefix(k, "$setElementOrder/") {
+			delete(m, k)
+			continue
+		}
+		dropOrderIn(v)
+	}
+}
+
+func dropOrderIn(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		dropOrder(v)
+	case []any:
+		for _, e := range v {
+			dropOrderIn(e)
+		}
+	}
 }
 
 // visible returns what a write to the endpoint can change. It shares memory with p and is only to be read.
