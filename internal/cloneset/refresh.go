@@ -89,10 +89,9 @@ func (p *planner) refreshPod(i *podInfo) {
 		return
 	}
 	r := lifecycle.Refresh(i.Pod, p.cs.Spec.Lifecycle, lifecycle.Input{
-		AtTarget:            pod.SameRevision(pod.RevisionOf(i.Pod), wanted),
-		Complete:            progress.Done,
-		FromPreparingNormal: progress.FromPreparingNormal,
-		Edits:               progress.Edits,
+		AtTarget: pod.SameRevision(pod.RevisionOf(i.Pod), wanted),
+		Complete: progress.Done,
+		Edits:    progress.Edits,
 	}, p.s.Now)
 	if r.UnknownState != "" {
 		p.event(i.Pod, corev1.EventTypeWarning, "UnknownLifecycleState", "Refresh",
