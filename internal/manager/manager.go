@@ -340,6 +340,9 @@ func (m *Manager) Leads() bool { return m.leads.Load() }
 // Ready tells whether the manager would answer /readyz with 200.
 func (m *Manager) Ready(ctx context.Context) error { return m.readyIn(ctx) }
 
+// SyncError is what is wrong with certificates or configurations at the moment, nil if nothing is.
+func (m *Manager) SyncError() error { return m.loop.Err() }
+
 // Served tells whether the apiserver serves a kind of ours.
 func (m *Manager) Served(gvk schema.GroupVersionKind) bool { return m.served.Served(gvk) }
 
