@@ -52,8 +52,12 @@ func newScheme(features []Feature) (*runtime.Scheme, error) {
 
 // Endpoint is where the apiserver finds this manager's webhooks.
 func (m *Manager) Endpoint() webhooks.Endpoint {
+	port := m.opts.Webhook.Port
+	if port == 0 {
+		port = m.server.Port()
+	}
 	return webhooks.Endpoint{
-		Host: m.opts.Webhook.Host, Port: m.server.Port(),
+		Host: m.opts.Webhook.Host, Port: port,
 		ServiceNamespace: m.opts.PodNamespace, ServiceName: m.opts.Webhook.ServiceName,
 	}
 }
@@ -84,8 +88,12 @@ func (m *Manager) prepareWebhooks(cfg *rest.Config, scheme *runtime.Scheme) erro
 	if !m.keeper.External && (o.Webhook.CertWriter == "fs" || o.Webhook.Host != "" && o.Webhook.CertWriter == "") {
 		m.keeper.Store = certs.Files{Dir: o.Webhook.CertDir}
 	}
+	addr := o.Webhook.ListenAddr
+	if addr == "" {
+		addr = net.JoinHostPort("0.0.0.0", strconv.Itoa(o.Webhook.Port))
+	}
 	m.server, err = webhooks.NewServer(webhooks.ServerOptions{
-		Addr:           net.JoinHostPort(o.Webhook.BindAddress, strconv.Itoa(o.Webhook.Port)),
+		Addr:           addr,
 		GetCertificate: m.keeper.GetCertificate,
 		MinVersion:     o.Webhook.TLSMinVersion, CipherSuites: o.Webhook.CipherSuites, HTTP2: o.Webhook.EnableHTTP2,
 		ClientCAFile: o.Webhook.ClientCAFile, Log: m.log.WithName("webhooks"),
@@ -122,8 +130,7 @@ func (o *Options) certPolicy() certs.Policy {
 	}
 }
 
-// registerWebhooks serves every webhook of the inventory that is enabled. A path without a handler allows everything:
-// that only happens while a feature is being built.
+// registerWebhooks serves every webhook of the inventory that is enabled, and conversion.
 func (m *Manager) registerWebhooks(handlers map[string]http.Handler, pods podadmission.Chain) error {
 	handlers["/mutate-pod"] = Admission(pods)
 	for _, e := range webhooks.Inventory() {
@@ -135,6 +142,15 @@ func (m *Manager) registerWebhooks(handlers map[string]http.Handler, pods podadm
 			return fmt.Errorf("no handler for webhook %s at %s", e.Name, e.Path)
 		}
 		m.server.Register(e.Path, h)
+	}
+	for kind, newConverter := range converted {
+		c, err := newConverter(m.mgr.GetScheme())
+		if err != nil {
+			return err
+		}
+		if err := m.mgr.GetConverterRegistry().RegisterConverter(kind, c); err != nil {
+			return err
+		}
 	}
 	m.server.Register(webhooks.ConvertPath, conversion.NewWebhookHandler(m.mgr.GetScheme(), m.mgr.GetConverterRegistry()))
 	return nil

@@ -7,8 +7,10 @@ import (
 	"net/http"
 
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/conversion"
 
 	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
@@ -50,4 +52,13 @@ func addAll(add ...func(*runtime.Scheme) error) func(*runtime.Scheme) error {
 		}
 		return nil
 	}
+}
+
+// converted are the kinds whose versions are converted by us: group and kind to the converter's constructor.
+var converted = map[schema.GroupKind]func(*runtime.Scheme) (conversion.Converter, error){}
+
+// Converts tells whether this manager converts between the versions of a kind.
+func Converts(group, kind string) bool {
+	_, ok := converted[schema.GroupKind{Group: group, Kind: kind}]
+	return ok
 }

@@ -245,7 +245,7 @@ func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 			pods = append(pods, f.PodMutator(d))
 		}
 		if f.Controllers != nil {
-			r := &runner{feature: f, deps: d, mgr: m.mgr, served: m.served, log: m.log}
+			r := &runner{feature: f, deps: d, mgr: m.mgr, served: m.served, after: m.loop.First(), log: m.log}
 			if err := m.mgr.Add(manager.RunnableFunc(r.Start)); err != nil {
 				return err
 			}
@@ -274,25 +274,53 @@ func (m *Manager) Start(ctx context.Context) error {
 	if err := watchPlatform(loopCtx, m.platform, m.served, m.loop.Trigger); err != nil {
 		return errors.Join(err, m.server.Close())
 	}
-	platformEnded := make(chan error, 1)
-	go func() { platformEnded <- m.platform.Start(loopCtx) }()
-	syncCtx, cancel := context.WithTimeout(ctx, m.opts.WebhookInitializeTimeout)
+	ctx, give := context.WithCancelCause(ctx)
+	defer give(nil)
+	go func() {
+		if err := m.platform.Start(loopCtx); err != nil {
+			give(giveUp{err})
+		}
+	}()
+	go m.initialize(ctx, loopCtx, give)
+	err := m.mgr.Start(ctx)
+	_ = m.server.Close() // in case the manager ended before it served; an error only says that it is closed
+	var gaveUp giveUp
+	if errors.As(context.Cause(ctx), &gaveUp) {
+		return errors.Join(gaveUp, err)
+	}
+	return err
+}
+
+// giveUp is why a manager ends itself.
+type giveUp struct{ error }
+
+func (g giveUp) Unwrap() error { return g.error }
+
+// initialize starts the certificate loop and ends the manager if its first success takes too long. With external
+// certificates the manager waits, not ready, until they and the CA are there.
+func (m *Manager) initialize(ctx, loopCtx context.Context, give context.CancelCauseFunc) {
+	limit := m.opts.WebhookInitializeTimeout
+	timeout, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
-	if !m.platform.WaitForCacheSync(syncCtx) {
-		return errors.Join(fmt.Errorf("webhook configurations, CRDs and certificate Secret could not be listed within %s (--webhook-initialize-timeout)",
-			m.opts.WebhookInitializeTimeout), ctx.Err(), m.server.Close())
+	if !m.platform.WaitForCacheSync(timeout) {
+		if ctx.Err() != nil {
+			return
+		}
+		give(giveUp{fmt.Errorf("webhook configurations, CRDs and the certificate Secret could not be listed within %s (--webhook-initialize-timeout)", limit)})
+		return
 	}
 	go m.loop.Run(loopCtx)
+	if m.keeper.External {
+		return
+	}
 	select {
 	case <-m.loop.First():
-	case <-syncCtx.Done():
-		return errors.Join(fmt.Errorf("webhook certificates and configurations were not in order within %s (--webhook-initialize-timeout)",
-			m.opts.WebhookInitializeTimeout), m.loop.Err(), m.server.Close())
-	case err := <-platformEnded:
-		return errors.Join(err, m.server.Close())
+		m.log.Info("Webhook certificates and configurations are in order", "endpoint", m.Endpoint())
+	case <-timeout.Done():
+		if ctx.Err() == nil {
+			give(giveUp{errors.Join(fmt.Errorf("webhook certificates and configurations were not in order within %s (--webhook-initialize-timeout)", limit), m.loop.Err())})
+		}
 	}
-	m.log.Info("Webhook certificates and configurations are in order", "endpoint", m.Endpoint().URL("/"))
-	return m.mgr.Start(ctx)
 }
 
 // HealthAddr is the address of /healthz and /readyz; MetricsAddr that of /metrics.
@@ -300,6 +328,9 @@ func (m *Manager) HealthAddr() string { return m.opts.HealthProbeAddr }
 
 // MetricsAddr is the address of /metrics.
 func (m *Manager) MetricsAddr() string { return m.opts.MetricsAddr }
+
+// Leads tells whether this replica runs the controllers.
+func (m *Manager) Leads() bool { return m.leads.Load() }
 
 // Ready tells whether the manager would answer /readyz with 200.
 func (m *Manager) Ready(ctx context.Context) error { return m.readyIn(ctx) }

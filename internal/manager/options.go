@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -93,13 +94,13 @@ type RateLimiter struct {
 type WebhookOptions struct {
 	// Host, when set, makes configurations and CRDs name https://Host:Port instead of a Service.
 	Host string
-	// Port the server listens on; 0 picks a free one.
+	// Port the server listens on and, with Host, is reached at; 0 picks a free one.
 	Port int
-	// BindAddress is the listening address; empty means all.
-	BindAddress string
+	// ListenAddr is where the server listens if that is not all addresses at Port, for example behind a load balancer.
+	ListenAddr string
 	// CertDir receives the certificate files (mode 0700, files 0600) and is their source in fs mode.
 	CertDir string
-	// CertWriter "fs" makes the files the source of truth; empty: fs if Host is set, else the Secret.
+	// CertWriter "fs" or "secret" names the source of truth; empty: fs if Host is set, else the Secret.
 	CertWriter  string
 	SecretName  string
 	ServiceName string
@@ -220,7 +221,7 @@ func (o *Options) validate() error {
 	require(o.RateLimiter.QPS > 0 && o.RateLimiter.BucketSize > 0, "--rate-limiter-qps and --rate-limiter-bucket-size must be positive")
 	require(o.CacheSyncTimeout > 0, "--controller-cache-sync-timeout must be positive")
 	require(o.WebhookInitializeTimeout > 0, "--webhook-initialize-timeout must be positive")
-	require(o.Webhook.CertWriter == "" || o.Webhook.CertWriter == "fs", "environment variable WEBHOOK_CERT_WRITER must be fs or empty, not %q", o.Webhook.CertWriter)
+	require(slices.Contains([]string{"", "fs", "secret"}, o.Webhook.CertWriter), "environment variable WEBHOOK_CERT_WRITER must be fs, secret or empty, not %q", o.Webhook.CertWriter)
 	require(o.Webhook.TLSMinVersion >= tls.VersionTLS12, "--tls-min-version must be VersionTLS12 or VersionTLS13")
 	for name, n := range o.Workers {
 		require(n > 0, "--%s-workers must be positive, not %d", name, n)

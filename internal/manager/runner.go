@@ -20,6 +20,7 @@ type runner struct {
 	deps    *Deps
 	mgr     manager.Manager
 	served  *servedKinds
+	after   <-chan struct{} // closed when webhooks are in order: what controllers write has to pass them
 	log     logr.Logger
 
 	indexed bool
@@ -29,6 +30,11 @@ type runner struct {
 func (r *runner) Start(ctx context.Context) error {
 	const shortest, longest = time.Second, time.Minute
 	backoff := shortest
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-r.after:
+	}
 	for {
 		if !r.waitServed(ctx) {
 			return nil
@@ -45,6 +51,7 @@ func (r *runner) Start(ctx context.Context) error {
 		if time.Since(started) > longest {
 			backoff = shortest
 		}
+		controllerFailures.WithLabelValues(r.feature.Name).Inc()
 		r.log.Error(err, "The controllers of a feature failed, the others go on", "feature", r.feature.Name, "retryAfter", backoff)
 		select {
 		case <-ctx.Done():
