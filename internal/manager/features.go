@@ -3,17 +3,16 @@
 package manager
 
 import (
-	"context"
 	"net/http"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/conversion"
 
 	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	clonesetadmission "kruise.io/kruise/internal/cloneset/admission"
 	"kruise.io/kruise/internal/podadmission"
 	"kruise.io/kruise/internal/podreadiness"
 )
@@ -32,11 +31,11 @@ func Features() []Feature {
 		{
 			Name:        "cloneset",
 			AddToScheme: addAll(appsv1alpha1.AddToScheme, appsv1beta1.AddToScheme),
-			Webhooks: func(*Deps) map[string]http.Handler {
-				pass := admission.HandlerFunc(func(context.Context, admission.Request) admission.Response { return admission.Allowed("") })
+			Webhooks: func(d *Deps) map[string]http.Handler {
+				o := clonesetadmission.OptionsFor(d.Gates, d.Options.AllowPrivileged)
 				return map[string]http.Handler{
-					"/mutate-apps-kruise-io-cloneset":   Admission(pass),
-					"/validate-apps-kruise-io-cloneset": Admission(pass),
+					"/mutate-apps-kruise-io-cloneset":   Admission(clonesetadmission.MutatingHandler(o)),
+					"/validate-apps-kruise-io-cloneset": Admission(clonesetadmission.ValidatingHandler(o, d.Live)),
 				}
 			},
 		},
