@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	kjson "sigs.k8s.io/json"
 
+	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/template"
 )
 
