@@ -89,14 +89,7 @@ func cloneSetController(mgr manager.Manager, d *Deps) error {
 }
 
 func cloneSetWebhooks(d *Deps) map[string]http.Handler {
-	on := d.Gates.Enabled
-	o := admission.Options{
-		TemplateNoDefaults: on(gates.TemplateNoDefaults),
-		HostPorts:          on(gates.DefaultHostNetworkHostPortsInPodTemplates),
-		ShortHash:          on(gates.CloneSetShortHash),
-		DeletionProtection: on(gates.ResourcesDeletionProtection),
-		AllowPrivileged:    d.Options.AllowPrivileged,
-	}
+	o := admission.OptionsFor(d.Gates, d.Options.AllowPrivileged)
 	return map[string]http.Handler{
 		"/mutate-apps-kruise-io-cloneset":   Admission(admission.MutatingHandler(o)),
 		"/validate-apps-kruise-io-cloneset": Admission(admission.ValidatingHandler(o, d.Live)),
