@@ -37,9 +37,18 @@ done
 rm -rf client/applyconfiguration client/clientset client/listers client/informers
 (
 	cd client
+	# Types of Kubernetes itself have their apply configurations in client-go.
+	external=()
+	for group in core apps batch; do
+		dir=$(go list -f '{{.Dir}}' "k8s.io/client-go/applyconfigurations/$group/v1")
+		for type in $(sed -n 's/^type \(.*\)ApplyConfiguration struct.*/\1/p' "$dir"/*.go); do
+			external+=("k8s.io/api/$group/v1.$type:k8s.io/client-go/applyconfigurations/$group/v1")
+		done
+	done
 	"$scratch/bin/applyconfiguration-gen" --go-header-file "$header" \
+		--external-applyconfigurations "$(IFS=,; echo "${external[*]}")" \
 		--output-dir applyconfiguration --output-pkg $module/applyconfiguration \
-		kruise.io/kruise/api/apps/pub "${versions[@]}"
+		"${versions[@]}"
 	"$scratch/bin/client-gen" --go-header-file "$header" --clientset-name versioned \
 		--input-base "" --input "$(IFS=,; echo "${versions[*]}")" \
 		--output-dir clientset --output-pkg $module/clientset \

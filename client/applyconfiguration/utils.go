@@ -8,14 +8,12 @@ import (
 	runtime "k8s.io/apimachinery/pkg/runtime"
 	schema "k8s.io/apimachinery/pkg/runtime/schema"
 	managedfields "k8s.io/apimachinery/pkg/util/managedfields"
-	pub "kruise.io/kruise/api/apps/pub"
 	v1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
 	v1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	policyv1alpha1 "kruise.io/kruise/api/policy/v1alpha1"
 	policyv1beta1 "kruise.io/kruise/api/policy/v1beta1"
 	rolloutsv1alpha1 "kruise.io/kruise/api/rollouts/v1alpha1"
 	rolloutsv1beta1 "kruise.io/kruise/api/rollouts/v1beta1"
-	appspub "kruise.io/kruise/client/applyconfiguration/apps/pub"
 	appsv1alpha1 "kruise.io/kruise/client/applyconfiguration/apps/v1alpha1"
 	appsv1beta1 "kruise.io/kruise/client/applyconfiguration/apps/v1beta1"
 	internal "kruise.io/kruise/client/applyconfiguration/internal"
@@ -29,23 +27,7 @@ import (
 // apply configuration type exists for the given GroupVersionKind.
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
-	// Group=apps, Version=pub
-	case pub.SchemeGroupVersion.WithKind("InPlaceUpdateStrategy"):
-		return &appspub.InPlaceUpdateStrategyApplyConfiguration{}
-	case pub.SchemeGroupVersion.WithKind("Lifecycle"):
-		return &appspub.LifecycleApplyConfiguration{}
-	case pub.SchemeGroupVersion.WithKind("LifecycleHook"):
-		return &appspub.LifecycleHookApplyConfiguration{}
-	case pub.SchemeGroupVersion.WithKind("UpdatePriorityOrderTerm"):
-		return &appspub.UpdatePriorityOrderTermApplyConfiguration{}
-	case pub.SchemeGroupVersion.WithKind("UpdatePriorityStrategy"):
-		return &appspub.UpdatePriorityStrategyApplyConfiguration{}
-	case pub.SchemeGroupVersion.WithKind("UpdatePriorityWeightTerm"):
-		return &appspub.UpdatePriorityWeightTermApplyConfiguration{}
-	case pub.SchemeGroupVersion.WithKind("UpdateScatterTerm"):
-		return &appspub.UpdateScatterTermApplyConfiguration{}
-
-		// Group=apps.kruise.io, Version=v1alpha1
+	// Group=apps.kruise.io, Version=v1alpha1
 	case v1alpha1.SchemeGroupVersion.WithKind("AdaptiveUnitedDeploymentStrategy"):
 		return &appsv1alpha1.AdaptiveUnitedDeploymentStrategyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("AdaptiveWorkloadSpreadStrategy"):

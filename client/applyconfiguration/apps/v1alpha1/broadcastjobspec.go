@@ -5,8 +5,8 @@
 package v1alpha1
 
 import (
-	v1 "k8s.io/api/core/v1"
 	intstr "k8s.io/apimachinery/pkg/util/intstr"
+	v1 "k8s.io/client-go/applyconfigurations/core/v1"
 )
 
 // BroadcastJobSpecApplyConfiguration represents a declarative configuration of the BroadcastJobSpec type for use
@@ -20,7 +20,7 @@ type BroadcastJobSpecApplyConfiguration struct {
 	Parallelism *intstr.IntOrString `json:"parallelism,omitempty"`
 	// template describes the pods, and with its node selector and affinity the nodes. Its restartPolicy must be Never
 	// or OnFailure.
-	Template *v1.PodTemplateSpec `json:"template,omitempty"`
+	Template *v1.PodTemplateSpecApplyConfiguration `json:"template,omitempty"`
 	// completionPolicy says when the job ends.
 	CompletionPolicy *CompletionPolicyApplyConfiguration `json:"completionPolicy,omitempty"`
 	// paused stops everything the job does, deadlines included. Defaults to false.
@@ -46,8 +46,8 @@ func (b *BroadcastJobSpecApplyConfiguration) WithParallelism(value intstr.IntOrS
 // WithTemplate sets the Template field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Template field is set to the value of the last call.
-func (b *BroadcastJobSpecApplyConfiguration) WithTemplate(value v1.PodTemplateSpec) *BroadcastJobSpecApplyConfiguration {
-	b.Template = &value
+func (b *BroadcastJobSpecApplyConfiguration) WithTemplate(value *v1.PodTemplateSpecApplyConfiguration) *BroadcastJobSpecApplyConfiguration {
+	b.Template = value
 	return b
 }
 

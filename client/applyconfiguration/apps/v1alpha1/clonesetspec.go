@@ -5,9 +5,9 @@
 package v1alpha1
 
 import (
-	corev1 "k8s.io/api/core/v1"
+	corev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
-	pub "kruise.io/kruise/client/applyconfiguration/apps/pub"
+	pub "kruise.io/kruise/api/apps/pub"
 )
 
 // CloneSetSpecApplyConfiguration represents a declarative configuration of the CloneSetSpec type for use
@@ -21,10 +21,10 @@ type CloneSetSpecApplyConfiguration struct {
 	// and cannot be changed.
 	Selector *v1.LabelSelectorApplyConfiguration `json:"selector,omitempty"`
 	// template describes the pods. Its restartPolicy must be Always and activeDeadlineSeconds must not be set.
-	Template *corev1.PodTemplateSpec `json:"template,omitempty"`
+	Template *corev1.PodTemplateSpecApplyConfiguration `json:"template,omitempty"`
 	// volumeClaimTemplates describe the claims that each pod gets for itself, and is mounted with under the same name.
 	// A change affects pods created later.
-	VolumeClaimTemplates []corev1.PersistentVolumeClaim `json:"volumeClaimTemplates,omitempty"`
+	VolumeClaimTemplates []corev1.PersistentVolumeClaimApplyConfiguration `json:"volumeClaimTemplates,omitempty"`
 	// scaleStrategy says how pods are added and removed.
 	ScaleStrategy *CloneSetScaleStrategyApplyConfiguration `json:"scaleStrategy,omitempty"`
 	// updateStrategy says how pods are moved to a new revision of the template.
@@ -34,7 +34,7 @@ type CloneSetSpecApplyConfiguration struct {
 	// minReadySeconds is how long a pod must be ready to count as available, in seconds. Defaults to 0.
 	MinReadySeconds *int32 `json:"minReadySeconds,omitempty"`
 	// lifecycle has the hooks before a pod is deleted, updated in place or put to use.
-	Lifecycle *pub.LifecycleApplyConfiguration `json:"lifecycle,omitempty"`
+	Lifecycle *pub.Lifecycle `json:"lifecycle,omitempty"`
 	// progressDeadlineSeconds is how long a rollout may go without progress before the condition Progressing turns
 	// False with reason ProgressDeadlineExceeded, in seconds. It must be greater than minReadySeconds. Absent or
 	// 2147483647 means no deadline.
@@ -66,17 +66,20 @@ func (b *CloneSetSpecApplyConfiguration) WithSelector(value *v1.LabelSelectorApp
 // WithTemplate sets the Template field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Template field is set to the value of the last call.
-func (b *CloneSetSpecApplyConfiguration) WithTemplate(value corev1.PodTemplateSpec) *CloneSetSpecApplyConfiguration {
-	b.Template = &value
+func (b *CloneSetSpecApplyConfiguration) WithTemplate(value *corev1.PodTemplateSpecApplyConfiguration) *CloneSetSpecApplyConfiguration {
+	b.Template = value
 	return b
 }
 
 // WithVolumeClaimTemplates adds the given value to the VolumeClaimTemplates field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the VolumeClaimTemplates field.
-func (b *CloneSetSpecApplyConfiguration) WithVolumeClaimTemplates(values ...corev1.PersistentVolumeClaim) *CloneSetSpecApplyConfiguration {
+func (b *CloneSetSpecApplyConfiguration) WithVolumeClaimTemplates(values ...*corev1.PersistentVolumeClaimApplyConfiguration) *CloneSetSpecApplyConfiguration {
 	for i := range values {
-		b.VolumeClaimTemplates = append(b.VolumeClaimTemplates, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithVolumeClaimTemplates")
+		}
+		b.VolumeClaimTemplates = append(b.VolumeClaimTemplates, *values[i])
 	}
 	return b
 }
@@ -116,8 +119,8 @@ func (b *CloneSetSpecApplyConfiguration) WithMinReadySeconds(value int32) *Clone
 // WithLifecycle sets the Lifecycle field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Lifecycle field is set to the value of the last call.
-func (b *CloneSetSpecApplyConfiguration) WithLifecycle(value *pub.LifecycleApplyConfiguration) *CloneSetSpecApplyConfiguration {
-	b.Lifecycle = value
+func (b *CloneSetSpecApplyConfiguration) WithLifecycle(value pub.Lifecycle) *CloneSetSpecApplyConfiguration {
+	b.Lifecycle = &value
 	return b
 }
 

@@ -6,9 +6,8 @@ package v1alpha1
 
 import (
 	intstr "k8s.io/apimachinery/pkg/util/intstr"
-	appspub "kruise.io/kruise/api/apps/pub"
+	pub "kruise.io/kruise/api/apps/pub"
 	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
-	pub "kruise.io/kruise/client/applyconfiguration/apps/pub"
 )
 
 // CloneSetUpdateStrategyApplyConfiguration represents a declarative configuration of the CloneSetUpdateStrategy type for use
@@ -31,11 +30,11 @@ type CloneSetUpdateStrategyApplyConfiguration struct {
 	// paused stops updating. Pods are still added and removed. Defaults to false.
 	Paused *bool `json:"paused,omitempty"`
 	// priorityStrategy orders the pods for updating.
-	PriorityStrategy *pub.UpdatePriorityStrategyApplyConfiguration `json:"priorityStrategy,omitempty"`
+	PriorityStrategy *pub.UpdatePriorityStrategy `json:"priorityStrategy,omitempty"`
 	// scatterStrategy spreads pods with the same label over the update order.
-	ScatterStrategy *appspub.UpdateScatterStrategy `json:"scatterStrategy,omitempty"`
+	ScatterStrategy *pub.UpdateScatterStrategy `json:"scatterStrategy,omitempty"`
 	// inPlaceUpdateStrategy tunes in-place updates.
-	InPlaceUpdateStrategy *pub.InPlaceUpdateStrategyApplyConfiguration `json:"inPlaceUpdateStrategy,omitempty"`
+	InPlaceUpdateStrategy *pub.InPlaceUpdateStrategy `json:"inPlaceUpdateStrategy,omitempty"`
 }
 
 // CloneSetUpdateStrategyApplyConfiguration constructs a declarative configuration of the CloneSetUpdateStrategy type for use with
@@ -87,15 +86,15 @@ func (b *CloneSetUpdateStrategyApplyConfiguration) WithPaused(value bool) *Clone
 // WithPriorityStrategy sets the PriorityStrategy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the PriorityStrategy field is set to the value of the last call.
-func (b *CloneSetUpdateStrategyApplyConfiguration) WithPriorityStrategy(value *pub.UpdatePriorityStrategyApplyConfiguration) *CloneSetUpdateStrategyApplyConfiguration {
-	b.PriorityStrategy = value
+func (b *CloneSetUpdateStrategyApplyConfiguration) WithPriorityStrategy(value pub.UpdatePriorityStrategy) *CloneSetUpdateStrategyApplyConfiguration {
+	b.PriorityStrategy = &value
 	return b
 }
 
 // WithScatterStrategy sets the ScatterStrategy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the ScatterStrategy field is set to the value of the last call.
-func (b *CloneSetUpdateStrategyApplyConfiguration) WithScatterStrategy(value appspub.UpdateScatterStrategy) *CloneSetUpdateStrategyApplyConfiguration {
+func (b *CloneSetUpdateStrategyApplyConfiguration) WithScatterStrategy(value pub.UpdateScatterStrategy) *CloneSetUpdateStrategyApplyConfiguration {
 	b.ScatterStrategy = &value
 	return b
 }
@@ -103,7 +102,7 @@ func (b *CloneSetUpdateStrategyApplyConfiguration) WithScatterStrategy(value app
 // WithInPlaceUpdateStrategy sets the InPlaceUpdateStrategy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the InPlaceUpdateStrategy field is set to the value of the last call.
-func (b *CloneSetUpdateStrategyApplyConfiguration) WithInPlaceUpdateStrategy(value *pub.InPlaceUpdateStrategyApplyConfiguration) *CloneSetUpdateStrategyApplyConfiguration {
-	b.InPlaceUpdateStrategy = value
+func (b *CloneSetUpdateStrategyApplyConfiguration) WithInPlaceUpdateStrategy(value pub.InPlaceUpdateStrategy) *CloneSetUpdateStrategyApplyConfiguration {
+	b.InPlaceUpdateStrategy = &value
 	return b
 }

@@ -5,7 +5,7 @@
 package v1alpha1
 
 import (
-	v1 "k8s.io/api/core/v1"
+	v1 "k8s.io/client-go/applyconfigurations/core/v1"
 )
 
 // ContainerProbeSpecApplyConfiguration represents a declarative configuration of the ContainerProbeSpec type for use
@@ -13,7 +13,7 @@ import (
 //
 // ContainerProbeSpec says what to run, when and how long.
 type ContainerProbeSpecApplyConfiguration struct {
-	v1.Probe `json:""`
+	v1.ProbeApplyConfiguration `json:""`
 }
 
 // ContainerProbeSpecApplyConfiguration constructs a declarative configuration of the ContainerProbeSpec type for use with
@@ -25,32 +25,32 @@ func ContainerProbeSpec() *ContainerProbeSpecApplyConfiguration {
 // WithExec sets the Exec field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Exec field is set to the value of the last call.
-func (b *ContainerProbeSpecApplyConfiguration) WithExec(value v1.ExecAction) *ContainerProbeSpecApplyConfiguration {
-	b.ProbeHandler.Exec = &value
+func (b *ContainerProbeSpecApplyConfiguration) WithExec(value *v1.ExecActionApplyConfiguration) *ContainerProbeSpecApplyConfiguration {
+	b.ProbeHandlerApplyConfiguration.Exec = value
 	return b
 }
 
 // WithHTTPGet sets the HTTPGet field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the HTTPGet field is set to the value of the last call.
-func (b *ContainerProbeSpecApplyConfiguration) WithHTTPGet(value v1.HTTPGetAction) *ContainerProbeSpecApplyConfiguration {
-	b.ProbeHandler.HTTPGet = &value
+func (b *ContainerProbeSpecApplyConfiguration) WithHTTPGet(value *v1.HTTPGetActionApplyConfiguration) *ContainerProbeSpecApplyConfiguration {
+	b.ProbeHandlerApplyConfiguration.HTTPGet = value
 	return b
 }
 
 // WithTCPSocket sets the TCPSocket field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the TCPSocket field is set to the value of the last call.
-func (b *ContainerProbeSpecApplyConfiguration) WithTCPSocket(value v1.TCPSocketAction) *ContainerProbeSpecApplyConfiguration {
-	b.ProbeHandler.TCPSocket = &value
+func (b *ContainerProbeSpecApplyConfiguration) WithTCPSocket(value *v1.TCPSocketActionApplyConfiguration) *ContainerProbeSpecApplyConfiguration {
+	b.ProbeHandlerApplyConfiguration.TCPSocket = value
 	return b
 }
 
 // WithGRPC sets the GRPC field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the GRPC field is set to the value of the last call.
-func (b *ContainerProbeSpecApplyConfiguration) WithGRPC(value v1.GRPCAction) *ContainerProbeSpecApplyConfiguration {
-	b.ProbeHandler.GRPC = &value
+func (b *ContainerProbeSpecApplyConfiguration) WithGRPC(value *v1.GRPCActionApplyConfiguration) *ContainerProbeSpecApplyConfiguration {
+	b.ProbeHandlerApplyConfiguration.GRPC = value
 	return b
 }
 
@@ -58,7 +58,7 @@ func (b *ContainerProbeSpecApplyConfiguration) WithGRPC(value v1.GRPCAction) *Co
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the InitialDelaySeconds field is set to the value of the last call.
 func (b *ContainerProbeSpecApplyConfiguration) WithInitialDelaySeconds(value int32) *ContainerProbeSpecApplyConfiguration {
-	b.Probe.InitialDelaySeconds = &value
+	b.ProbeApplyConfiguration.InitialDelaySeconds = &value
 	return b
 }
 
@@ -66,7 +66,7 @@ func (b *ContainerProbeSpecApplyConfiguration) WithInitialDelaySeconds(value int
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the TimeoutSeconds field is set to the value of the last call.
 func (b *ContainerProbeSpecApplyConfiguration) WithTimeoutSeconds(value int32) *ContainerProbeSpecApplyConfiguration {
-	b.Probe.TimeoutSeconds = &value
+	b.ProbeApplyConfiguration.TimeoutSeconds = &value
 	return b
 }
 
@@ -74,7 +74,7 @@ func (b *ContainerProbeSpecApplyConfiguration) WithTimeoutSeconds(value int32) *
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the PeriodSeconds field is set to the value of the last call.
 func (b *ContainerProbeSpecApplyConfiguration) WithPeriodSeconds(value int32) *ContainerProbeSpecApplyConfiguration {
-	b.Probe.PeriodSeconds = &value
+	b.ProbeApplyConfiguration.PeriodSeconds = &value
 	return b
 }
 
@@ -82,7 +82,7 @@ func (b *ContainerProbeSpecApplyConfiguration) WithPeriodSeconds(value int32) *C
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the SuccessThreshold field is set to the value of the last call.
 func (b *ContainerProbeSpecApplyConfiguration) WithSuccessThreshold(value int32) *ContainerProbeSpecApplyConfiguration {
-	b.Probe.SuccessThreshold = &value
+	b.ProbeApplyConfiguration.SuccessThreshold = &value
 	return b
 }
 
@@ -90,7 +90,7 @@ func (b *ContainerProbeSpecApplyConfiguration) WithSuccessThreshold(value int32)
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the FailureThreshold field is set to the value of the last call.
 func (b *ContainerProbeSpecApplyConfiguration) WithFailureThreshold(value int32) *ContainerProbeSpecApplyConfiguration {
-	b.Probe.FailureThreshold = &value
+	b.ProbeApplyConfiguration.FailureThreshold = &value
 	return b
 }
 
@@ -98,6 +98,6 @@ func (b *ContainerProbeSpecApplyConfiguration) WithFailureThreshold(value int32)
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the TerminationGracePeriodSeconds field is set to the value of the last call.
 func (b *ContainerProbeSpecApplyConfiguration) WithTerminationGracePeriodSeconds(value int64) *ContainerProbeSpecApplyConfiguration {
-	b.Probe.TerminationGracePeriodSeconds = &value
+	b.ProbeApplyConfiguration.TerminationGracePeriodSeconds = &value
 	return b
 }

@@ -5,7 +5,7 @@
 package v1alpha1
 
 import (
-	v1 "k8s.io/api/batch/v1"
+	v1 "k8s.io/client-go/applyconfigurations/batch/v1"
 )
 
 // CronJobTemplateApplyConfiguration represents a declarative configuration of the CronJobTemplate type for use
@@ -14,7 +14,7 @@ import (
 // CronJobTemplate describes the jobs to start. Exactly one field must be set.
 type CronJobTemplateApplyConfiguration struct {
 	// jobTemplate describes a native Job. It cannot be changed.
-	JobTemplate *v1.JobTemplateSpec `json:"jobTemplate,omitempty"`
+	JobTemplate *v1.JobTemplateSpecApplyConfiguration `json:"jobTemplate,omitempty"`
 	// broadcastJobTemplate describes a BroadcastJob. It cannot be changed.
 	BroadcastJobTemplate *BroadcastJobTemplateSpecApplyConfiguration `json:"broadcastJobTemplate,omitempty"`
 }
@@ -28,8 +28,8 @@ func CronJobTemplate() *CronJobTemplateApplyConfiguration {
 // WithJobTemplate sets the JobTemplate field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the JobTemplate field is set to the value of the last call.
-func (b *CronJobTemplateApplyConfiguration) WithJobTemplate(value v1.JobTemplateSpec) *CronJobTemplateApplyConfiguration {
-	b.JobTemplate = &value
+func (b *CronJobTemplateApplyConfiguration) WithJobTemplate(value *v1.JobTemplateSpecApplyConfiguration) *CronJobTemplateApplyConfiguration {
+	b.JobTemplate = value
 	return b
 }
 

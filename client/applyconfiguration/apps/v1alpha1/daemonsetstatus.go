@@ -5,7 +5,7 @@
 package v1alpha1
 
 import (
-	v1 "k8s.io/api/apps/v1"
+	v1 "k8s.io/client-go/applyconfigurations/apps/v1"
 )
 
 // DaemonSetStatusApplyConfiguration represents a declarative configuration of the DaemonSetStatus type for use
@@ -32,7 +32,7 @@ type DaemonSetStatusApplyConfiguration struct {
 	// collisionCount counts the name collisions of revisions; it takes part in their hash.
 	CollisionCount *int32 `json:"collisionCount,omitempty"`
 	// conditions are observations beyond the counters.
-	Conditions []v1.DaemonSetCondition `json:"conditions,omitempty"`
+	Conditions []v1.DaemonSetConditionApplyConfiguration `json:"conditions,omitempty"`
 	// daemonSetHash is the hash of the newest revision; v1beta1 calls it updateRevision.
 	DaemonSetHash *string `json:"daemonSetHash,omitempty"`
 }
@@ -118,9 +118,12 @@ func (b *DaemonSetStatusApplyConfiguration) WithCollisionCount(value int32) *Dae
 // WithConditions adds the given value to the Conditions field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Conditions field.
-func (b *DaemonSetStatusApplyConfiguration) WithConditions(values ...v1.DaemonSetCondition) *DaemonSetStatusApplyConfiguration {
+func (b *DaemonSetStatusApplyConfiguration) WithConditions(values ...*v1.DaemonSetConditionApplyConfiguration) *DaemonSetStatusApplyConfiguration {
 	for i := range values {
-		b.Conditions = append(b.Conditions, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithConditions")
+		}
+		b.Conditions = append(b.Conditions, *values[i])
 	}
 	return b
 }

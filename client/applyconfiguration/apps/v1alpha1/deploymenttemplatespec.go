@@ -5,9 +5,9 @@
 package v1alpha1
 
 import (
-	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	types "k8s.io/apimachinery/pkg/types"
+	appsv1 "k8s.io/client-go/applyconfigurations/apps/v1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
@@ -19,7 +19,7 @@ type DeploymentTemplateSpecApplyConfiguration struct {
 	// metadata has the labels and annotations of the workload.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec of the workload.
-	Spec *appsv1.DeploymentSpec `json:"spec,omitempty"`
+	Spec *appsv1.DeploymentSpecApplyConfiguration `json:"spec,omitempty"`
 }
 
 // DeploymentTemplateSpecApplyConfiguration constructs a declarative configuration of the DeploymentTemplateSpec type for use with
@@ -173,8 +173,8 @@ func (b *DeploymentTemplateSpecApplyConfiguration) ensureObjectMetaApplyConfigur
 // WithSpec sets the Spec field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Spec field is set to the value of the last call.
-func (b *DeploymentTemplateSpecApplyConfiguration) WithSpec(value appsv1.DeploymentSpec) *DeploymentTemplateSpecApplyConfiguration {
-	b.Spec = &value
+func (b *DeploymentTemplateSpecApplyConfiguration) WithSpec(value *appsv1.DeploymentSpecApplyConfiguration) *DeploymentTemplateSpecApplyConfiguration {
+	b.Spec = value
 	return b
 }
 

@@ -5,7 +5,7 @@
 package v1alpha1
 
 import (
-	v1 "k8s.io/api/core/v1"
+	v1 "k8s.io/client-go/applyconfigurations/core/v1"
 )
 
 // EphemeralContainerTemplateSpecApplyConfiguration represents a declarative configuration of the EphemeralContainerTemplateSpec type for use
@@ -14,7 +14,7 @@ import (
 // EphemeralContainerTemplateSpec describes the containers.
 type EphemeralContainerTemplateSpecApplyConfiguration struct {
 	// ephemeralContainers are added to each of the pods, all of them.
-	EphemeralContainers []v1.EphemeralContainer `json:"ephemeralContainers,omitempty"`
+	EphemeralContainers []v1.EphemeralContainerApplyConfiguration `json:"ephemeralContainers,omitempty"`
 }
 
 // EphemeralContainerTemplateSpecApplyConfiguration constructs a declarative configuration of the EphemeralContainerTemplateSpec type for use with
@@ -26,9 +26,12 @@ func EphemeralContainerTemplateSpec() *EphemeralContainerTemplateSpecApplyConfig
 // WithEphemeralContainers adds the given value to the EphemeralContainers field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the EphemeralContainers field.
-func (b *EphemeralContainerTemplateSpecApplyConfiguration) WithEphemeralContainers(values ...v1.EphemeralContainer) *EphemeralContainerTemplateSpecApplyConfiguration {
+func (b *EphemeralContainerTemplateSpecApplyConfiguration) WithEphemeralContainers(values ...*v1.EphemeralContainerApplyConfiguration) *EphemeralContainerTemplateSpecApplyConfiguration {
 	for i := range values {
-		b.EphemeralContainers = append(b.EphemeralContainers, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithEphemeralContainers")
+		}
+		b.EphemeralContainers = append(b.EphemeralContainers, *values[i])
 	}
 	return b
 }

@@ -6,8 +6,8 @@ package v1alpha1
 
 import (
 	intstr "k8s.io/apimachinery/pkg/util/intstr"
+	pub "kruise.io/kruise/api/apps/pub"
 	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
-	pub "kruise.io/kruise/client/applyconfiguration/apps/pub"
 )
 
 // RollingUpdateStatefulSetStrategyApplyConfiguration represents a declarative configuration of the RollingUpdateStatefulSetStrategy type for use
@@ -28,7 +28,7 @@ type RollingUpdateStatefulSetStrategyApplyConfiguration struct {
 	// unorderedUpdate updates by priority instead of by ordinal. Only with podManagementPolicy Parallel.
 	UnorderedUpdate *UnorderedUpdateStrategyApplyConfiguration `json:"unorderedUpdate,omitempty"`
 	// inPlaceUpdateStrategy tunes in-place updates.
-	InPlaceUpdateStrategy *pub.InPlaceUpdateStrategyApplyConfiguration `json:"inPlaceUpdateStrategy,omitempty"`
+	InPlaceUpdateStrategy *pub.InPlaceUpdateStrategy `json:"inPlaceUpdateStrategy,omitempty"`
 	// minReadySeconds is how long a pod must be ready to count as available, 0 to 300 seconds. Defaults to 0.
 	MinReadySeconds *int32 `json:"minReadySeconds,omitempty"`
 }
@@ -82,8 +82,8 @@ func (b *RollingUpdateStatefulSetStrategyApplyConfiguration) WithUnorderedUpdate
 // WithInPlaceUpdateStrategy sets the InPlaceUpdateStrategy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the InPlaceUpdateStrategy field is set to the value of the last call.
-func (b *RollingUpdateStatefulSetStrategyApplyConfiguration) WithInPlaceUpdateStrategy(value *pub.InPlaceUpdateStrategyApplyConfiguration) *RollingUpdateStatefulSetStrategyApplyConfiguration {
-	b.InPlaceUpdateStrategy = value
+func (b *RollingUpdateStatefulSetStrategyApplyConfiguration) WithInPlaceUpdateStrategy(value pub.InPlaceUpdateStrategy) *RollingUpdateStatefulSetStrategyApplyConfiguration {
+	b.InPlaceUpdateStrategy = &value
 	return b
 }
 

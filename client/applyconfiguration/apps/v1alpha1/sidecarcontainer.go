@@ -5,7 +5,8 @@
 package v1alpha1
 
 import (
-	v1 "k8s.io/api/core/v1"
+	corev1 "k8s.io/api/core/v1"
+	v1 "k8s.io/client-go/applyconfigurations/core/v1"
 	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
 )
 
@@ -14,7 +15,7 @@ import (
 //
 // SidecarContainer is a container as in a pod, with instructions how to add it.
 type SidecarContainerApplyConfiguration struct {
-	v1.Container `json:""`
+	v1.ContainerApplyConfiguration `json:""`
 	// podInjectPolicy is BeforeAppContainer or AfterAppContainer. Defaults to BeforeAppContainer for containers and
 	// AfterAppContainer for init containers.
 	PodInjectPolicy *appsv1alpha1.PodInjectPolicyType `json:"podInjectPolicy,omitempty"`
@@ -42,7 +43,7 @@ func SidecarContainer() *SidecarContainerApplyConfiguration {
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Name field is set to the value of the last call.
 func (b *SidecarContainerApplyConfiguration) WithName(value string) *SidecarContainerApplyConfiguration {
-	b.Container.Name = &value
+	b.ContainerApplyConfiguration.Name = &value
 	return b
 }
 
@@ -50,7 +51,7 @@ func (b *SidecarContainerApplyConfiguration) WithName(value string) *SidecarCont
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Image field is set to the value of the last call.
 func (b *SidecarContainerApplyConfiguration) WithImage(value string) *SidecarContainerApplyConfiguration {
-	b.Container.Image = &value
+	b.ContainerApplyConfiguration.Image = &value
 	return b
 }
 
@@ -59,7 +60,7 @@ func (b *SidecarContainerApplyConfiguration) WithImage(value string) *SidecarCon
 // If called multiple times, values provided by each call will be appended to the Command field.
 func (b *SidecarContainerApplyConfiguration) WithCommand(values ...string) *SidecarContainerApplyConfiguration {
 	for i := range values {
-		b.Container.Command = append(b.Container.Command, values[i])
+		b.ContainerApplyConfiguration.Command = append(b.ContainerApplyConfiguration.Command, values[i])
 	}
 	return b
 }
@@ -69,7 +70,7 @@ func (b *SidecarContainerApplyConfiguration) WithCommand(values ...string) *Side
 // If called multiple times, values provided by each call will be appended to the Args field.
 func (b *SidecarContainerApplyConfiguration) WithArgs(values ...string) *SidecarContainerApplyConfiguration {
 	for i := range values {
-		b.Container.Args = append(b.Container.Args, values[i])
+		b.ContainerApplyConfiguration.Args = append(b.ContainerApplyConfiguration.Args, values[i])
 	}
 	return b
 }
@@ -78,16 +79,19 @@ func (b *SidecarContainerApplyConfiguration) WithArgs(values ...string) *Sidecar
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the WorkingDir field is set to the value of the last call.
 func (b *SidecarContainerApplyConfiguration) WithWorkingDir(value string) *SidecarContainerApplyConfiguration {
-	b.Container.WorkingDir = &value
+	b.ContainerApplyConfiguration.WorkingDir = &value
 	return b
 }
 
 // WithPorts adds the given value to the Ports field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Ports field.
-func (b *SidecarContainerApplyConfiguration) WithPorts(values ...v1.ContainerPort) *SidecarContainerApplyConfiguration {
+func (b *SidecarContainerApplyConfiguration) WithPorts(values ...*v1.ContainerPortApplyConfiguration) *SidecarContainerApplyConfiguration {
 	for i := range values {
-		b.Container.Ports = append(b.Container.Ports, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithPorts")
+		}
+		b.ContainerApplyConfiguration.Ports = append(b.ContainerApplyConfiguration.Ports, *values[i])
 	}
 	return b
 }
@@ -95,9 +99,12 @@ func (b *SidecarContainerApplyConfiguration) WithPorts(values ...v1.ContainerPor
 // WithEnvFrom adds the given value to the EnvFrom field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the EnvFrom field.
-func (b *SidecarContainerApplyConfiguration) WithEnvFrom(values ...v1.EnvFromSource) *SidecarContainerApplyConfiguration {
+func (b *SidecarContainerApplyConfiguration) WithEnvFrom(values ...*v1.EnvFromSourceApplyConfiguration) *SidecarContainerApplyConfiguration {
 	for i := range values {
-		b.Container.EnvFrom = append(b.Container.EnvFrom, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithEnvFrom")
+		}
+		b.ContainerApplyConfiguration.EnvFrom = append(b.ContainerApplyConfiguration.EnvFrom, *values[i])
 	}
 	return b
 }
@@ -105,9 +112,12 @@ func (b *SidecarContainerApplyConfiguration) WithEnvFrom(values ...v1.EnvFromSou
 // WithEnv adds the given value to the Env field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Env field.
-func (b *SidecarContainerApplyConfiguration) WithEnv(values ...v1.EnvVar) *SidecarContainerApplyConfiguration {
+func (b *SidecarContainerApplyConfiguration) WithEnv(values ...*v1.EnvVarApplyConfiguration) *SidecarContainerApplyConfiguration {
 	for i := range values {
-		b.Container.Env = append(b.Container.Env, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithEnv")
+		}
+		b.ContainerApplyConfiguration.Env = append(b.ContainerApplyConfiguration.Env, *values[i])
 	}
 	return b
 }
@@ -115,17 +125,20 @@ func (b *SidecarContainerApplyConfiguration) WithEnv(values ...v1.EnvVar) *Sidec
 // WithResources sets the Resources field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Resources field is set to the value of the last call.
-func (b *SidecarContainerApplyConfiguration) WithResources(value v1.ResourceRequirements) *SidecarContainerApplyConfiguration {
-	b.Container.Resources = &value
+func (b *SidecarContainerApplyConfiguration) WithResources(value *v1.ResourceRequirementsApplyConfiguration) *SidecarContainerApplyConfiguration {
+	b.ContainerApplyConfiguration.Resources = value
 	return b
 }
 
 // WithResizePolicy adds the given value to the ResizePolicy field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the ResizePolicy field.
-func (b *SidecarContainerApplyConfiguration) WithResizePolicy(values ...v1.ContainerResizePolicy) *SidecarContainerApplyConfiguration {
+func (b *SidecarContainerApplyConfiguration) WithResizePolicy(values ...*v1.ContainerResizePolicyApplyConfiguration) *SidecarContainerApplyConfiguration {
 	for i := range values {
-		b.Container.ResizePolicy = append(b.Container.ResizePolicy, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithResizePolicy")
+		}
+		b.ContainerApplyConfiguration.ResizePolicy = append(b.ContainerApplyConfiguration.ResizePolicy, *values[i])
 	}
 	return b
 }
@@ -133,17 +146,20 @@ func (b *SidecarContainerApplyConfiguration) WithResizePolicy(values ...v1.Conta
 // WithRestartPolicy sets the RestartPolicy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the RestartPolicy field is set to the value of the last call.
-func (b *SidecarContainerApplyConfiguration) WithRestartPolicy(value v1.ContainerRestartPolicy) *SidecarContainerApplyConfiguration {
-	b.Container.RestartPolicy = &value
+func (b *SidecarContainerApplyConfiguration) WithRestartPolicy(value corev1.ContainerRestartPolicy) *SidecarContainerApplyConfiguration {
+	b.ContainerApplyConfiguration.RestartPolicy = &value
 	return b
 }
 
 // WithRestartPolicyRules adds the given value to the RestartPolicyRules field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the RestartPolicyRules field.
-func (b *SidecarContainerApplyConfiguration) WithRestartPolicyRules(values ...v1.ContainerRestartRule) *SidecarContainerApplyConfiguration {
+func (b *SidecarContainerApplyConfiguration) WithRestartPolicyRules(values ...*v1.ContainerRestartRuleApplyConfiguration) *SidecarContainerApplyConfiguration {
 	for i := range values {
-		b.Container.RestartPolicyRules = append(b.Container.RestartPolicyRules, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithRestartPolicyRules")
+		}
+		b.ContainerApplyConfiguration.RestartPolicyRules = append(b.ContainerApplyConfiguration.RestartPolicyRules, *values[i])
 	}
 	return b
 }
@@ -151,9 +167,12 @@ func (b *SidecarContainerApplyConfiguration) WithRestartPolicyRules(values ...v1
 // WithVolumeMounts adds the given value to the VolumeMounts field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the VolumeMounts field.
-func (b *SidecarContainerApplyConfiguration) WithVolumeMounts(values ...v1.VolumeMount) *SidecarContainerApplyConfiguration {
+func (b *SidecarContainerApplyConfiguration) WithVolumeMounts(values ...*v1.VolumeMountApplyConfiguration) *SidecarContainerApplyConfiguration {
 	for i := range values {
-		b.Container.VolumeMounts = append(b.Container.VolumeMounts, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithVolumeMounts")
+		}
+		b.ContainerApplyConfiguration.VolumeMounts = append(b.ContainerApplyConfiguration.VolumeMounts, *values[i])
 	}
 	return b
 }
@@ -161,9 +180,12 @@ func (b *SidecarContainerApplyConfiguration) WithVolumeMounts(values ...v1.Volum
 // WithVolumeDevices adds the given value to the VolumeDevices field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the VolumeDevices field.
-func (b *SidecarContainerApplyConfiguration) WithVolumeDevices(values ...v1.VolumeDevice) *SidecarContainerApplyConfiguration {
+func (b *SidecarContainerApplyConfiguration) WithVolumeDevices(values ...*v1.VolumeDeviceApplyConfiguration) *SidecarContainerApplyConfiguration {
 	for i := range values {
-		b.Container.VolumeDevices = append(b.Container.VolumeDevices, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithVolumeDevices")
+		}
+		b.ContainerApplyConfiguration.VolumeDevices = append(b.ContainerApplyConfiguration.VolumeDevices, *values[i])
 	}
 	return b
 }
@@ -171,32 +193,32 @@ func (b *SidecarContainerApplyConfiguration) WithVolumeDevices(values ...v1.Volu
 // WithLivenessProbe sets the LivenessProbe field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the LivenessProbe field is set to the value of the last call.
-func (b *SidecarContainerApplyConfiguration) WithLivenessProbe(value v1.Probe) *SidecarContainerApplyConfiguration {
-	b.Container.LivenessProbe = &value
+func (b *SidecarContainerApplyConfiguration) WithLivenessProbe(value *v1.ProbeApplyConfiguration) *SidecarContainerApplyConfiguration {
+	b.ContainerApplyConfiguration.LivenessProbe = value
 	return b
 }
 
 // WithReadinessProbe sets the ReadinessProbe field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the ReadinessProbe field is set to the value of the last call.
-func (b *SidecarContainerApplyConfiguration) WithReadinessProbe(value v1.Probe) *SidecarContainerApplyConfiguration {
-	b.Container.ReadinessProbe = &value
+func (b *SidecarContainerApplyConfiguration) WithReadinessProbe(value *v1.ProbeApplyConfiguration) *SidecarContainerApplyConfiguration {
+	b.ContainerApplyConfiguration.ReadinessProbe = value
 	return b
 }
 
 // WithStartupProbe sets the StartupProbe field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the StartupProbe field is set to the value of the last call.
-func (b *SidecarContainerApplyConfiguration) WithStartupProbe(value v1.Probe) *SidecarContainerApplyConfiguration {
-	b.Container.StartupProbe = &value
+func (b *SidecarContainerApplyConfiguration) WithStartupProbe(value *v1.ProbeApplyConfiguration) *SidecarContainerApplyConfiguration {
+	b.ContainerApplyConfiguration.StartupProbe = value
 	return b
 }
 
 // WithLifecycle sets the Lifecycle field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Lifecycle field is set to the value of the last call.
-func (b *SidecarContainerApplyConfiguration) WithLifecycle(value v1.Lifecycle) *SidecarContainerApplyConfiguration {
-	b.Container.Lifecycle = &value
+func (b *SidecarContainerApplyConfiguration) WithLifecycle(value *v1.LifecycleApplyConfiguration) *SidecarContainerApplyConfiguration {
+	b.ContainerApplyConfiguration.Lifecycle = value
 	return b
 }
 
@@ -204,31 +226,31 @@ func (b *SidecarContainerApplyConfiguration) WithLifecycle(value v1.Lifecycle) *
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the TerminationMessagePath field is set to the value of the last call.
 func (b *SidecarContainerApplyConfiguration) WithTerminationMessagePath(value string) *SidecarContainerApplyConfiguration {
-	b.Container.TerminationMessagePath = &value
+	b.ContainerApplyConfiguration.TerminationMessagePath = &value
 	return b
 }
 
 // WithTerminationMessagePolicy sets the TerminationMessagePolicy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the TerminationMessagePolicy field is set to the value of the last call.
-func (b *SidecarContainerApplyConfiguration) WithTerminationMessagePolicy(value v1.TerminationMessagePolicy) *SidecarContainerApplyConfiguration {
-	b.Container.TerminationMessagePolicy = &value
+func (b *SidecarContainerApplyConfiguration) WithTerminationMessagePolicy(value corev1.TerminationMessagePolicy) *SidecarContainerApplyConfiguration {
+	b.ContainerApplyConfiguration.TerminationMessagePolicy = &value
 	return b
 }
 
 // WithImagePullPolicy sets the ImagePullPolicy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the ImagePullPolicy field is set to the value of the last call.
-func (b *SidecarContainerApplyConfiguration) WithImagePullPolicy(value v1.PullPolicy) *SidecarContainerApplyConfiguration {
-	b.Container.ImagePullPolicy = &value
+func (b *SidecarContainerApplyConfiguration) WithImagePullPolicy(value corev1.PullPolicy) *SidecarContainerApplyConfiguration {
+	b.ContainerApplyConfiguration.ImagePullPolicy = &value
 	return b
 }
 
 // WithSecurityContext sets the SecurityContext field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the SecurityContext field is set to the value of the last call.
-func (b *SidecarContainerApplyConfiguration) WithSecurityContext(value v1.SecurityContext) *SidecarContainerApplyConfiguration {
-	b.Container.SecurityContext = &value
+func (b *SidecarContainerApplyConfiguration) WithSecurityContext(value *v1.SecurityContextApplyConfiguration) *SidecarContainerApplyConfiguration {
+	b.ContainerApplyConfiguration.SecurityContext = value
 	return b
 }
 
@@ -236,7 +258,7 @@ func (b *SidecarContainerApplyConfiguration) WithSecurityContext(value v1.Securi
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Stdin field is set to the value of the last call.
 func (b *SidecarContainerApplyConfiguration) WithStdin(value bool) *SidecarContainerApplyConfiguration {
-	b.Container.Stdin = &value
+	b.ContainerApplyConfiguration.Stdin = &value
 	return b
 }
 
@@ -244,7 +266,7 @@ func (b *SidecarContainerApplyConfiguration) WithStdin(value bool) *SidecarConta
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the StdinOnce field is set to the value of the last call.
 func (b *SidecarContainerApplyConfiguration) WithStdinOnce(value bool) *SidecarContainerApplyConfiguration {
-	b.Container.StdinOnce = &value
+	b.ContainerApplyConfiguration.StdinOnce = &value
 	return b
 }
 
@@ -252,7 +274,7 @@ func (b *SidecarContainerApplyConfiguration) WithStdinOnce(value bool) *SidecarC
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the TTY field is set to the value of the last call.
 func (b *SidecarContainerApplyConfiguration) WithTTY(value bool) *SidecarContainerApplyConfiguration {
-	b.Container.TTY = &value
+	b.ContainerApplyConfiguration.TTY = &value
 	return b
 }
 

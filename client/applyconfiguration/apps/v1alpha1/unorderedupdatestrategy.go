@@ -5,7 +5,7 @@
 package v1alpha1
 
 import (
-	pub "kruise.io/kruise/client/applyconfiguration/apps/pub"
+	pub "kruise.io/kruise/api/apps/pub"
 )
 
 // UnorderedUpdateStrategyApplyConfiguration represents a declarative configuration of the UnorderedUpdateStrategy type for use
@@ -14,7 +14,7 @@ import (
 // UnorderedUpdateStrategy orders pods for updating by something else than their ordinals.
 type UnorderedUpdateStrategyApplyConfiguration struct {
 	// priorityStrategy orders the pods for updating.
-	PriorityStrategy *pub.UpdatePriorityStrategyApplyConfiguration `json:"priorityStrategy,omitempty"`
+	PriorityStrategy *pub.UpdatePriorityStrategy `json:"priorityStrategy,omitempty"`
 }
 
 // UnorderedUpdateStrategyApplyConfiguration constructs a declarative configuration of the UnorderedUpdateStrategy type for use with
@@ -26,7 +26,7 @@ func UnorderedUpdateStrategy() *UnorderedUpdateStrategyApplyConfiguration {
 // WithPriorityStrategy sets the PriorityStrategy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the PriorityStrategy field is set to the value of the last call.
-func (b *UnorderedUpdateStrategyApplyConfiguration) WithPriorityStrategy(value *pub.UpdatePriorityStrategyApplyConfiguration) *UnorderedUpdateStrategyApplyConfiguration {
-	b.PriorityStrategy = value
+func (b *UnorderedUpdateStrategyApplyConfiguration) WithPriorityStrategy(value pub.UpdatePriorityStrategy) *UnorderedUpdateStrategyApplyConfiguration {
+	b.PriorityStrategy = &value
 	return b
 }

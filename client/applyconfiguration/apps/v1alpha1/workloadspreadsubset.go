@@ -5,9 +5,9 @@
 package v1alpha1
 
 import (
-	v1 "k8s.io/api/core/v1"
 	runtime "k8s.io/apimachinery/pkg/runtime"
 	intstr "k8s.io/apimachinery/pkg/util/intstr"
+	v1 "k8s.io/client-go/applyconfigurations/core/v1"
 )
 
 // WorkloadSpreadSubsetApplyConfiguration represents a declarative configuration of the WorkloadSpreadSubset type for use
@@ -18,11 +18,11 @@ type WorkloadSpreadSubsetApplyConfiguration struct {
 	// name of the subset, unique.
 	Name *string `json:"name,omitempty"`
 	// requiredNodeSelectorTerm restricts the pods to matching nodes.
-	RequiredNodeSelectorTerm *v1.NodeSelectorTerm `json:"requiredNodeSelectorTerm,omitempty"`
+	RequiredNodeSelectorTerm *v1.NodeSelectorTermApplyConfiguration `json:"requiredNodeSelectorTerm,omitempty"`
 	// preferredNodeSelectorTerms are preferences among nodes, weighted 1 to 100.
-	PreferredNodeSelectorTerms []v1.PreferredSchedulingTerm `json:"preferredNodeSelectorTerms,omitempty"`
+	PreferredNodeSelectorTerms []v1.PreferredSchedulingTermApplyConfiguration `json:"preferredNodeSelectorTerms,omitempty"`
 	// tolerations are added to the pods.
-	Tolerations []v1.Toleration `json:"tolerations,omitempty"`
+	Tolerations []v1.TolerationApplyConfiguration `json:"tolerations,omitempty"`
 	// maxReplicas is the greatest number of pods in this subset: a number, or a percentage of the workload's replicas
 	// rounded up. Absent means no limit.
 	MaxReplicas *intstr.IntOrString `json:"maxReplicas,omitempty"`
@@ -47,17 +47,20 @@ func (b *WorkloadSpreadSubsetApplyConfiguration) WithName(value string) *Workloa
 // WithRequiredNodeSelectorTerm sets the RequiredNodeSelectorTerm field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the RequiredNodeSelectorTerm field is set to the value of the last call.
-func (b *WorkloadSpreadSubsetApplyConfiguration) WithRequiredNodeSelectorTerm(value v1.NodeSelectorTerm) *WorkloadSpreadSubsetApplyConfiguration {
-	b.RequiredNodeSelectorTerm = &value
+func (b *WorkloadSpreadSubsetApplyConfiguration) WithRequiredNodeSelectorTerm(value *v1.NodeSelectorTermApplyConfiguration) *WorkloadSpreadSubsetApplyConfiguration {
+	b.RequiredNodeSelectorTerm = value
 	return b
 }
 
 // WithPreferredNodeSelectorTerms adds the given value to the PreferredNodeSelectorTerms field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the PreferredNodeSelectorTerms field.
-func (b *WorkloadSpreadSubsetApplyConfiguration) WithPreferredNodeSelectorTerms(values ...v1.PreferredSchedulingTerm) *WorkloadSpreadSubsetApplyConfiguration {
+func (b *WorkloadSpreadSubsetApplyConfiguration) WithPreferredNodeSelectorTerms(values ...*v1.PreferredSchedulingTermApplyConfiguration) *WorkloadSpreadSubsetApplyConfiguration {
 	for i := range values {
-		b.PreferredNodeSelectorTerms = append(b.PreferredNodeSelectorTerms, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithPreferredNodeSelectorTerms")
+		}
+		b.PreferredNodeSelectorTerms = append(b.PreferredNodeSelectorTerms, *values[i])
 	}
 	return b
 }
@@ -65,9 +68,12 @@ func (b *WorkloadSpreadSubsetApplyConfiguration) WithPreferredNodeSelectorTerms(
 // WithTolerations adds the given value to the Tolerations field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Tolerations field.
-func (b *WorkloadSpreadSubsetApplyConfiguration) WithTolerations(values ...v1.Toleration) *WorkloadSpreadSubsetApplyConfiguration {
+func (b *WorkloadSpreadSubsetApplyConfiguration) WithTolerations(values ...*v1.TolerationApplyConfiguration) *WorkloadSpreadSubsetApplyConfiguration {
 	for i := range values {
-		b.Tolerations = append(b.Tolerations, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithTolerations")
+		}
+		b.Tolerations = append(b.Tolerations, *values[i])
 	}
 	return b
 }

@@ -5,8 +5,8 @@
 package v1beta1
 
 import (
-	v1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	v1 "k8s.io/client-go/applyconfigurations/core/v1"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 )
 
@@ -18,7 +18,7 @@ type AdvancedCronJobStatusApplyConfiguration struct {
 	// type is the kind of job that is started: Job, BroadcastJob or ImageListPullJob.
 	Type *appsv1beta1.TemplateKind `json:"type,omitempty"`
 	// active refers to the running jobs.
-	Active []v1.ObjectReference `json:"active,omitempty"`
+	Active []v1.ObjectReferenceApplyConfiguration `json:"active,omitempty"`
 	// lastScheduleTime is when a job was last started.
 	LastScheduleTime *metav1.Time `json:"lastScheduleTime,omitempty"`
 }
@@ -40,9 +40,12 @@ func (b *AdvancedCronJobStatusApplyConfiguration) WithType(value appsv1beta1.Tem
 // WithActive adds the given value to the Active field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Active field.
-func (b *AdvancedCronJobStatusApplyConfiguration) WithActive(values ...v1.ObjectReference) *AdvancedCronJobStatusApplyConfiguration {
+func (b *AdvancedCronJobStatusApplyConfiguration) WithActive(values ...*v1.ObjectReferenceApplyConfiguration) *AdvancedCronJobStatusApplyConfiguration {
 	for i := range values {
-		b.Active = append(b.Active, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithActive")
+		}
+		b.Active = append(b.Active, *values[i])
 	}
 	return b
 }

@@ -5,7 +5,7 @@
 package v1beta1
 
 import (
-	v1 "k8s.io/api/core/v1"
+	v1 "k8s.io/client-go/applyconfigurations/core/v1"
 )
 
 // ContainerRecreateRequestContainerApplyConfiguration represents a declarative configuration of the ContainerRecreateRequestContainer type for use
@@ -16,9 +16,9 @@ type ContainerRecreateRequestContainerApplyConfiguration struct {
 	// name is the name of the container.
 	Name *string `json:"name,omitempty"`
 	// preStop is a copy of the container's preStop hook; filled at admission.
-	PreStop *v1.LifecycleHandler `json:"preStop,omitempty"`
+	PreStop *v1.LifecycleHandlerApplyConfiguration `json:"preStop,omitempty"`
 	// ports is a copy of the container's ports; filled at admission.
-	Ports []v1.ContainerPort `json:"ports,omitempty"`
+	Ports []v1.ContainerPortApplyConfiguration `json:"ports,omitempty"`
 	// statusContext is the container as it was when the request was made; filled at admission.
 	StatusContext *ContainerRecreateRequestContainerContextApplyConfiguration `json:"statusContext,omitempty"`
 }
@@ -40,17 +40,20 @@ func (b *ContainerRecreateRequestContainerApplyConfiguration) WithName(value str
 // WithPreStop sets the PreStop field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the PreStop field is set to the value of the last call.
-func (b *ContainerRecreateRequestContainerApplyConfiguration) WithPreStop(value v1.LifecycleHandler) *ContainerRecreateRequestContainerApplyConfiguration {
-	b.PreStop = &value
+func (b *ContainerRecreateRequestContainerApplyConfiguration) WithPreStop(value *v1.LifecycleHandlerApplyConfiguration) *ContainerRecreateRequestContainerApplyConfiguration {
+	b.PreStop = value
 	return b
 }
 
 // WithPorts adds the given value to the Ports field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Ports field.
-func (b *ContainerRecreateRequestContainerApplyConfiguration) WithPorts(values ...v1.ContainerPort) *ContainerRecreateRequestContainerApplyConfiguration {
+func (b *ContainerRecreateRequestContainerApplyConfiguration) WithPorts(values ...*v1.ContainerPortApplyConfiguration) *ContainerRecreateRequestContainerApplyConfiguration {
 	for i := range values {
-		b.Ports = append(b.Ports, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithPorts")
+		}
+		b.Ports = append(b.Ports, *values[i])
 	}
 	return b
 }

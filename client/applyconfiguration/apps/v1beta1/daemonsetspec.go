@@ -5,10 +5,10 @@
 package v1beta1
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	intstr "k8s.io/apimachinery/pkg/util/intstr"
+	corev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
-	pub "kruise.io/kruise/client/applyconfiguration/apps/pub"
+	pub "kruise.io/kruise/api/apps/pub"
 )
 
 // DaemonSetSpecApplyConfiguration represents a declarative configuration of the DaemonSetSpec type for use
@@ -21,7 +21,7 @@ type DaemonSetSpecApplyConfiguration struct {
 	Selector *v1.LabelSelectorApplyConfiguration `json:"selector,omitempty"`
 	// template describes the pods, and with its node selector and affinity the nodes. Its restartPolicy must be Always
 	// and activeDeadlineSeconds must not be set.
-	Template *corev1.PodTemplateSpec `json:"template,omitempty"`
+	Template *corev1.PodTemplateSpecApplyConfiguration `json:"template,omitempty"`
 	// updateStrategy says how pods are moved to a new revision of the template.
 	UpdateStrategy *DaemonSetUpdateStrategyApplyConfiguration `json:"updateStrategy,omitempty"`
 	// minReadySeconds is how long a pod must be ready to count as available, in seconds, at least 0. Defaults to 0.
@@ -33,7 +33,7 @@ type DaemonSetSpecApplyConfiguration struct {
 	RevisionHistoryLimit *int32 `json:"revisionHistoryLimit,omitempty"`
 	// lifecycle has the hook before a pod is deleted. preDelete is honoured, inPlaceUpdate is refused, preNormal has
 	// no effect.
-	Lifecycle *pub.LifecycleApplyConfiguration `json:"lifecycle,omitempty"`
+	Lifecycle *pub.Lifecycle `json:"lifecycle,omitempty"`
 	// scaleStrategy says how pods are added.
 	ScaleStrategy *DaemonSetScaleStrategyApplyConfiguration `json:"scaleStrategy,omitempty"`
 }
@@ -55,8 +55,8 @@ func (b *DaemonSetSpecApplyConfiguration) WithSelector(value *v1.LabelSelectorAp
 // WithTemplate sets the Template field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Template field is set to the value of the last call.
-func (b *DaemonSetSpecApplyConfiguration) WithTemplate(value corev1.PodTemplateSpec) *DaemonSetSpecApplyConfiguration {
-	b.Template = &value
+func (b *DaemonSetSpecApplyConfiguration) WithTemplate(value *corev1.PodTemplateSpecApplyConfiguration) *DaemonSetSpecApplyConfiguration {
+	b.Template = value
 	return b
 }
 
@@ -95,8 +95,8 @@ func (b *DaemonSetSpecApplyConfiguration) WithRevisionHistoryLimit(value int32) 
 // WithLifecycle sets the Lifecycle field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Lifecycle field is set to the value of the last call.
-func (b *DaemonSetSpecApplyConfiguration) WithLifecycle(value *pub.LifecycleApplyConfiguration) *DaemonSetSpecApplyConfiguration {
-	b.Lifecycle = value
+func (b *DaemonSetSpecApplyConfiguration) WithLifecycle(value pub.Lifecycle) *DaemonSetSpecApplyConfiguration {
+	b.Lifecycle = &value
 	return b
 }
 

@@ -5,8 +5,8 @@
 package v1beta1
 
 import (
-	corev1 "k8s.io/api/core/v1"
 	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 )
 
@@ -22,7 +22,7 @@ type ImageTagSpecApplyConfiguration struct {
 	// version is raised to ask for a new pull of the same tag; at least 0.
 	Version *int64 `json:"version,omitempty"`
 	// ownerReferences refers to the ImagePullJobs that want this tag.
-	OwnerReferences []corev1.ObjectReference `json:"ownerReferences,omitempty"`
+	OwnerReferences []corev1.ObjectReferenceApplyConfiguration `json:"ownerReferences,omitempty"`
 	// pullPolicy says how often and how long to try, and when to forget the tag.
 	PullPolicy *ImageTagPullPolicyApplyConfiguration `json:"pullPolicy,omitempty"`
 	// imagePullPolicy is IfNotPresent, which skips the pull if the tag is present; anything else means Always.
@@ -62,9 +62,12 @@ func (b *ImageTagSpecApplyConfiguration) WithVersion(value int64) *ImageTagSpecA
 // WithOwnerReferences adds the given value to the OwnerReferences field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the OwnerReferences field.
-func (b *ImageTagSpecApplyConfiguration) WithOwnerReferences(values ...corev1.ObjectReference) *ImageTagSpecApplyConfiguration {
+func (b *ImageTagSpecApplyConfiguration) WithOwnerReferences(values ...*corev1.ObjectReferenceApplyConfiguration) *ImageTagSpecApplyConfiguration {
 	for i := range values {
-		b.OwnerReferences = append(b.OwnerReferences, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithOwnerReferences")
+		}
+		b.OwnerReferences = append(b.OwnerReferences, *values[i])
 	}
 	return b
 }

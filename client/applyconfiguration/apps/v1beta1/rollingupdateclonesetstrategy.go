@@ -6,9 +6,8 @@ package v1beta1
 
 import (
 	intstr "k8s.io/apimachinery/pkg/util/intstr"
-	appspub "kruise.io/kruise/api/apps/pub"
+	pub "kruise.io/kruise/api/apps/pub"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
-	pub "kruise.io/kruise/client/applyconfiguration/apps/pub"
 )
 
 // RollingUpdateCloneSetStrategyApplyConfiguration represents a declarative configuration of the RollingUpdateCloneSetStrategy type for use
@@ -31,11 +30,11 @@ type RollingUpdateCloneSetStrategyApplyConfiguration struct {
 	// paused stops updating. Pods are still added and removed. Defaults to false.
 	Paused *bool `json:"paused,omitempty"`
 	// priorityStrategy orders the pods for updating.
-	PriorityStrategy *pub.UpdatePriorityStrategyApplyConfiguration `json:"priorityStrategy,omitempty"`
+	PriorityStrategy *pub.UpdatePriorityStrategy `json:"priorityStrategy,omitempty"`
 	// scatterStrategy spreads pods with the same label over the update order.
-	ScatterStrategy *appspub.UpdateScatterStrategy `json:"scatterStrategy,omitempty"`
+	ScatterStrategy *pub.UpdateScatterStrategy `json:"scatterStrategy,omitempty"`
 	// inPlaceUpdateStrategy tunes in-place updates.
-	InPlaceUpdateStrategy *pub.InPlaceUpdateStrategyApplyConfiguration `json:"inPlaceUpdateStrategy,omitempty"`
+	InPlaceUpdateStrategy *pub.InPlaceUpdateStrategy `json:"inPlaceUpdateStrategy,omitempty"`
 }
 
 // RollingUpdateCloneSetStrategyApplyConfiguration constructs a declarative configuration of the RollingUpdateCloneSetStrategy type for use with
@@ -87,15 +86,15 @@ func (b *RollingUpdateCloneSetStrategyApplyConfiguration) WithPaused(value bool)
 // WithPriorityStrategy sets the PriorityStrategy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the PriorityStrategy field is set to the value of the last call.
-func (b *RollingUpdateCloneSetStrategyApplyConfiguration) WithPriorityStrategy(value *pub.UpdatePriorityStrategyApplyConfiguration) *RollingUpdateCloneSetStrategyApplyConfiguration {
-	b.PriorityStrategy = value
+func (b *RollingUpdateCloneSetStrategyApplyConfiguration) WithPriorityStrategy(value pub.UpdatePriorityStrategy) *RollingUpdateCloneSetStrategyApplyConfiguration {
+	b.PriorityStrategy = &value
 	return b
 }
 
 // WithScatterStrategy sets the ScatterStrategy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the ScatterStrategy field is set to the value of the last call.
-func (b *RollingUpdateCloneSetStrategyApplyConfiguration) WithScatterStrategy(value appspub.UpdateScatterStrategy) *RollingUpdateCloneSetStrategyApplyConfiguration {
+func (b *RollingUpdateCloneSetStrategyApplyConfiguration) WithScatterStrategy(value pub.UpdateScatterStrategy) *RollingUpdateCloneSetStrategyApplyConfiguration {
 	b.ScatterStrategy = &value
 	return b
 }
@@ -103,7 +102,7 @@ func (b *RollingUpdateCloneSetStrategyApplyConfiguration) WithScatterStrategy(va
 // WithInPlaceUpdateStrategy sets the InPlaceUpdateStrategy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the InPlaceUpdateStrategy field is set to the value of the last call.
-func (b *RollingUpdateCloneSetStrategyApplyConfiguration) WithInPlaceUpdateStrategy(value *pub.InPlaceUpdateStrategyApplyConfiguration) *RollingUpdateCloneSetStrategyApplyConfiguration {
-	b.InPlaceUpdateStrategy = value
+func (b *RollingUpdateCloneSetStrategyApplyConfiguration) WithInPlaceUpdateStrategy(value pub.InPlaceUpdateStrategy) *RollingUpdateCloneSetStrategyApplyConfiguration {
+	b.InPlaceUpdateStrategy = &value
 	return b
 }

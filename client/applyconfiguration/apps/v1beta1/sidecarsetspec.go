@@ -5,7 +5,7 @@
 package v1beta1
 
 import (
-	corev1 "k8s.io/api/core/v1"
+	corev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
@@ -23,13 +23,13 @@ type SidecarSetSpecApplyConfiguration struct {
 	// containers are added when a pod is created; their images can be updated in place.
 	Containers []SidecarContainerApplyConfiguration `json:"containers,omitempty"`
 	// volumes are volumes that the containers mount.
-	Volumes []corev1.Volume `json:"volumes,omitempty"`
+	Volumes []corev1.VolumeApplyConfiguration `json:"volumes,omitempty"`
 	// updateStrategy says how existing pods get a new version of the containers.
 	UpdateStrategy *SidecarSetUpdateStrategyApplyConfiguration `json:"updateStrategy,omitempty"`
 	// injectionStrategy says what new pods get.
 	InjectionStrategy *SidecarSetInjectionStrategyApplyConfiguration `json:"injectionStrategy,omitempty"`
 	// imagePullSecrets are added to the pods; the Secrets must exist in the pod's namespace.
-	ImagePullSecrets []corev1.LocalObjectReference `json:"imagePullSecrets,omitempty"`
+	ImagePullSecrets []corev1.LocalObjectReferenceApplyConfiguration `json:"imagePullSecrets,omitempty"`
 	// revisionHistoryLimit is the number of revisions kept, at least 1. Defaults to 10.
 	RevisionHistoryLimit *int32 `json:"revisionHistoryLimit,omitempty"`
 	// patchPodMetadata are annotations to set on the pods.
@@ -89,9 +89,12 @@ func (b *SidecarSetSpecApplyConfiguration) WithContainers(values ...*SidecarCont
 // WithVolumes adds the given value to the Volumes field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Volumes field.
-func (b *SidecarSetSpecApplyConfiguration) WithVolumes(values ...corev1.Volume) *SidecarSetSpecApplyConfiguration {
+func (b *SidecarSetSpecApplyConfiguration) WithVolumes(values ...*corev1.VolumeApplyConfiguration) *SidecarSetSpecApplyConfiguration {
 	for i := range values {
-		b.Volumes = append(b.Volumes, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithVolumes")
+		}
+		b.Volumes = append(b.Volumes, *values[i])
 	}
 	return b
 }
@@ -115,9 +118,12 @@ func (b *SidecarSetSpecApplyConfiguration) WithInjectionStrategy(value *SidecarS
 // WithImagePullSecrets adds the given value to the ImagePullSecrets field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the ImagePullSecrets field.
-func (b *SidecarSetSpecApplyConfiguration) WithImagePullSecrets(values ...corev1.LocalObjectReference) *SidecarSetSpecApplyConfiguration {
+func (b *SidecarSetSpecApplyConfiguration) WithImagePullSecrets(values ...*corev1.LocalObjectReferenceApplyConfiguration) *SidecarSetSpecApplyConfiguration {
 	for i := range values {
-		b.ImagePullSecrets = append(b.ImagePullSecrets, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithImagePullSecrets")
+		}
+		b.ImagePullSecrets = append(b.ImagePullSecrets, *values[i])
 	}
 	return b
 }

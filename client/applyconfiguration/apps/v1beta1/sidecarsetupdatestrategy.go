@@ -7,9 +7,8 @@ package v1beta1
 import (
 	intstr "k8s.io/apimachinery/pkg/util/intstr"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
-	appspub "kruise.io/kruise/api/apps/pub"
+	pub "kruise.io/kruise/api/apps/pub"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
-	pub "kruise.io/kruise/client/applyconfiguration/apps/pub"
 )
 
 // SidecarSetUpdateStrategyApplyConfiguration represents a declarative configuration of the SidecarSetUpdateStrategy type for use
@@ -30,9 +29,9 @@ type SidecarSetUpdateStrategyApplyConfiguration struct {
 	// matching pods. Defaults to 1.
 	MaxUnavailable *intstr.IntOrString `json:"maxUnavailable,omitempty"`
 	// priorityStrategy orders the pods for updating.
-	PriorityStrategy *pub.UpdatePriorityStrategyApplyConfiguration `json:"priorityStrategy,omitempty"`
+	PriorityStrategy *pub.UpdatePriorityStrategy `json:"priorityStrategy,omitempty"`
 	// scatterStrategy spreads pods with the same label over the update order; the value * stands for any value.
-	ScatterStrategy *appspub.UpdateScatterStrategy `json:"scatterStrategy,omitempty"`
+	ScatterStrategy *pub.UpdateScatterStrategy `json:"scatterStrategy,omitempty"`
 }
 
 // SidecarSetUpdateStrategyApplyConfiguration constructs a declarative configuration of the SidecarSetUpdateStrategy type for use with
@@ -84,15 +83,15 @@ func (b *SidecarSetUpdateStrategyApplyConfiguration) WithMaxUnavailable(value in
 // WithPriorityStrategy sets the PriorityStrategy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the PriorityStrategy field is set to the value of the last call.
-func (b *SidecarSetUpdateStrategyApplyConfiguration) WithPriorityStrategy(value *pub.UpdatePriorityStrategyApplyConfiguration) *SidecarSetUpdateStrategyApplyConfiguration {
-	b.PriorityStrategy = value
+func (b *SidecarSetUpdateStrategyApplyConfiguration) WithPriorityStrategy(value pub.UpdatePriorityStrategy) *SidecarSetUpdateStrategyApplyConfiguration {
+	b.PriorityStrategy = &value
 	return b
 }
 
 // WithScatterStrategy sets the ScatterStrategy field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the ScatterStrategy field is set to the value of the last call.
-func (b *SidecarSetUpdateStrategyApplyConfiguration) WithScatterStrategy(value appspub.UpdateScatterStrategy) *SidecarSetUpdateStrategyApplyConfiguration {
+func (b *SidecarSetUpdateStrategyApplyConfiguration) WithScatterStrategy(value pub.UpdateScatterStrategy) *SidecarSetUpdateStrategyApplyConfiguration {
 	b.ScatterStrategy = &value
 	return b
 }

@@ -5,7 +5,7 @@
 package v1beta1
 
 import (
-	v1 "k8s.io/api/core/v1"
+	v1 "k8s.io/client-go/applyconfigurations/core/v1"
 )
 
 // SourceContainerNameSourceApplyConfiguration represents a declarative configuration of the SourceContainerNameSource type for use
@@ -14,7 +14,7 @@ import (
 // SourceContainerNameSource tells the name of a container.
 type SourceContainerNameSourceApplyConfiguration struct {
 	// fieldRef is the label or annotation of the pod that has the name.
-	FieldRef *v1.ObjectFieldSelector `json:"fieldRef,omitempty"`
+	FieldRef *v1.ObjectFieldSelectorApplyConfiguration `json:"fieldRef,omitempty"`
 }
 
 // SourceContainerNameSourceApplyConfiguration constructs a declarative configuration of the SourceContainerNameSource type for use with
@@ -26,7 +26,7 @@ func SourceContainerNameSource() *SourceContainerNameSourceApplyConfiguration {
 // WithFieldRef sets the FieldRef field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the FieldRef field is set to the value of the last call.
-func (b *SourceContainerNameSourceApplyConfiguration) WithFieldRef(value v1.ObjectFieldSelector) *SourceContainerNameSourceApplyConfiguration {
-	b.FieldRef = &value
+func (b *SourceContainerNameSourceApplyConfiguration) WithFieldRef(value *v1.ObjectFieldSelectorApplyConfiguration) *SourceContainerNameSourceApplyConfiguration {
+	b.FieldRef = value
 	return b
 }

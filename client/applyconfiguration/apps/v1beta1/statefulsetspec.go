@@ -6,10 +6,10 @@ package v1beta1
 
 import (
 	appsv1 "k8s.io/api/apps/v1"
-	corev1 "k8s.io/api/core/v1"
 	intstr "k8s.io/apimachinery/pkg/util/intstr"
+	corev1 "k8s.io/client-go/applyconfigurations/core/v1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
-	pub "kruise.io/kruise/client/applyconfiguration/apps/pub"
+	pub "kruise.io/kruise/api/apps/pub"
 )
 
 // StatefulSetSpecApplyConfiguration represents a declarative configuration of the StatefulSetSpec type for use
@@ -23,10 +23,10 @@ type StatefulSetSpecApplyConfiguration struct {
 	// template and cannot be changed.
 	Selector *v1.LabelSelectorApplyConfiguration `json:"selector,omitempty"`
 	// template describes the pods. Its restartPolicy must be Always and activeDeadlineSeconds must not be set.
-	Template *corev1.PodTemplateSpec `json:"template,omitempty"`
+	Template *corev1.PodTemplateSpecApplyConfiguration `json:"template,omitempty"`
 	// volumeClaimTemplates describe the claims that each pod gets for itself, and is mounted with under the same name.
 	// They may be changed; volumeClaimUpdateStrategy says what a change does to existing claims.
-	VolumeClaimTemplates []corev1.PersistentVolumeClaim `json:"volumeClaimTemplates,omitempty"`
+	VolumeClaimTemplates []corev1.PersistentVolumeClaimApplyConfiguration `json:"volumeClaimTemplates,omitempty"`
 	// volumeClaimUpdateStrategy says what a change of volumeClaimTemplates does to existing claims. Needs the feature
 	// gate StatefulSetAutoResizePVCGate.
 	VolumeClaimUpdateStrategy *VolumeClaimUpdateStrategyApplyConfiguration `json:"volumeClaimUpdateStrategy,omitempty"`
@@ -44,7 +44,7 @@ type StatefulSetSpecApplyConfiguration struct {
 	// are then spread over the other ordinals. Duplicates and overlaps are allowed.
 	ReserveOrdinals []intstr.IntOrString `json:"reserveOrdinals,omitempty"`
 	// lifecycle has the hooks before a pod is deleted, updated in place or put to use.
-	Lifecycle *pub.LifecycleApplyConfiguration `json:"lifecycle,omitempty"`
+	Lifecycle *pub.Lifecycle `json:"lifecycle,omitempty"`
 	// scaleStrategy says how pods are added and removed.
 	ScaleStrategy *StatefulSetScaleStrategyApplyConfiguration `json:"scaleStrategy,omitempty"`
 	// persistentVolumeClaimRetentionPolicy says what happens to claims that are not needed any more. By default they
@@ -79,17 +79,20 @@ func (b *StatefulSetSpecApplyConfiguration) WithSelector(value *v1.LabelSelector
 // WithTemplate sets the Template field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Template field is set to the value of the last call.
-func (b *StatefulSetSpecApplyConfiguration) WithTemplate(value corev1.PodTemplateSpec) *StatefulSetSpecApplyConfiguration {
-	b.Template = &value
+func (b *StatefulSetSpecApplyConfiguration) WithTemplate(value *corev1.PodTemplateSpecApplyConfiguration) *StatefulSetSpecApplyConfiguration {
+	b.Template = value
 	return b
 }
 
 // WithVolumeClaimTemplates adds the given value to the VolumeClaimTemplates field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the VolumeClaimTemplates field.
-func (b *StatefulSetSpecApplyConfiguration) WithVolumeClaimTemplates(values ...corev1.PersistentVolumeClaim) *StatefulSetSpecApplyConfiguration {
+func (b *StatefulSetSpecApplyConfiguration) WithVolumeClaimTemplates(values ...*corev1.PersistentVolumeClaimApplyConfiguration) *StatefulSetSpecApplyConfiguration {
 	for i := range values {
-		b.VolumeClaimTemplates = append(b.VolumeClaimTemplates, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithVolumeClaimTemplates")
+		}
+		b.VolumeClaimTemplates = append(b.VolumeClaimTemplates, *values[i])
 	}
 	return b
 }
@@ -147,8 +150,8 @@ func (b *StatefulSetSpecApplyConfiguration) WithReserveOrdinals(values ...intstr
 // WithLifecycle sets the Lifecycle field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Lifecycle field is set to the value of the last call.
-func (b *StatefulSetSpecApplyConfiguration) WithLifecycle(value *pub.LifecycleApplyConfiguration) *StatefulSetSpecApplyConfiguration {
-	b.Lifecycle = value
+func (b *StatefulSetSpecApplyConfiguration) WithLifecycle(value pub.Lifecycle) *StatefulSetSpecApplyConfiguration {
+	b.Lifecycle = &value
 	return b
 }
 

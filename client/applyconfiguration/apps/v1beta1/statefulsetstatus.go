@@ -5,7 +5,7 @@
 package v1beta1
 
 import (
-	v1 "k8s.io/api/apps/v1"
+	v1 "k8s.io/client-go/applyconfigurations/apps/v1"
 )
 
 // StatefulSetStatusApplyConfiguration represents a declarative configuration of the StatefulSetStatus type for use
@@ -36,7 +36,7 @@ type StatefulSetStatusApplyConfiguration struct {
 	// collisionCount counts the name collisions of revisions; it takes part in their hash.
 	CollisionCount *int32 `json:"collisionCount,omitempty"`
 	// conditions are observations beyond the counters: FailedCreatePod and FailedUpdatePod.
-	Conditions []v1.StatefulSetCondition `json:"conditions,omitempty"`
+	Conditions []v1.StatefulSetConditionApplyConfiguration `json:"conditions,omitempty"`
 	// labelSelector is the selector as text, for the scale subresource.
 	LabelSelector *string `json:"labelSelector,omitempty"`
 	// volumeClaims says for each claim template how many pods have a claim that fits it.
@@ -140,9 +140,12 @@ func (b *StatefulSetStatusApplyConfiguration) WithCollisionCount(value int32) *S
 // WithConditions adds the given value to the Conditions field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Conditions field.
-func (b *StatefulSetStatusApplyConfiguration) WithConditions(values ...v1.StatefulSetCondition) *StatefulSetStatusApplyConfiguration {
+func (b *StatefulSetStatusApplyConfiguration) WithConditions(values ...*v1.StatefulSetConditionApplyConfiguration) *StatefulSetStatusApplyConfiguration {
 	for i := range values {
-		b.Conditions = append(b.Conditions, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithConditions")
+		}
+		b.Conditions = append(b.Conditions, *values[i])
 	}
 	return b
 }

@@ -5,9 +5,9 @@
 package v1beta1
 
 import (
-	appsv1 "k8s.io/api/apps/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	types "k8s.io/apimachinery/pkg/types"
+	appsv1 "k8s.io/client-go/applyconfigurations/apps/v1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
@@ -19,7 +19,7 @@ type StatefulSetTemplateSpecApplyConfiguration struct {
 	// metadata has the labels and annotations of the workload.
 	*v1.ObjectMetaApplyConfiguration `json:"metadata,omitempty"`
 	// spec of the workload.
-	Spec *appsv1.StatefulSetSpec `json:"spec,omitempty"`
+	Spec *appsv1.StatefulSetSpecApplyConfiguration `json:"spec,omitempty"`
 }
 
 // StatefulSetTemplateSpecApplyConfiguration constructs a declarative configuration of the StatefulSetTemplateSpec type for use with
@@ -173,8 +173,8 @@ func (b *StatefulSetTemplateSpecApplyConfiguration) ensureObjectMetaApplyConfigu
 // WithSpec sets the Spec field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Spec field is set to the value of the last call.
-func (b *StatefulSetTemplateSpecApplyConfiguration) WithSpec(value appsv1.StatefulSetSpec) *StatefulSetTemplateSpecApplyConfiguration {
-	b.Spec = &value
+func (b *StatefulSetTemplateSpecApplyConfiguration) WithSpec(value *appsv1.StatefulSetSpecApplyConfiguration) *StatefulSetTemplateSpecApplyConfiguration {
+	b.Spec = value
 	return b
 }
 

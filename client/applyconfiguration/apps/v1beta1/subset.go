@@ -5,9 +5,9 @@
 package v1beta1
 
 import (
-	v1 "k8s.io/api/core/v1"
 	runtime "k8s.io/apimachinery/pkg/runtime"
 	intstr "k8s.io/apimachinery/pkg/util/intstr"
+	v1 "k8s.io/client-go/applyconfigurations/core/v1"
 )
 
 // SubsetApplyConfiguration represents a declarative configuration of the Subset type for use
@@ -18,9 +18,9 @@ type SubsetApplyConfiguration struct {
 	// name of the subset, a DNS label, unique. It becomes part of the workload's name.
 	Name *string `json:"name,omitempty"`
 	// nodeSelectorTerm restricts the pods to matching nodes. It cannot be changed.
-	NodeSelectorTerm *v1.NodeSelectorTerm `json:"nodeSelectorTerm,omitempty"`
+	NodeSelectorTerm *v1.NodeSelectorTermApplyConfiguration `json:"nodeSelectorTerm,omitempty"`
 	// tolerations are added to the pods. They cannot be changed.
-	Tolerations []v1.Toleration `json:"tolerations,omitempty"`
+	Tolerations []v1.TolerationApplyConfiguration `json:"tolerations,omitempty"`
 	// replicas is the number of pods in this subset: a number, or a percentage of all replicas rounded half up. Not
 	// together with minReplicas, maxReplicas or the Adaptive strategy.
 	Replicas *intstr.IntOrString `json:"replicas,omitempty"`
@@ -50,17 +50,20 @@ func (b *SubsetApplyConfiguration) WithName(value string) *SubsetApplyConfigurat
 // WithNodeSelectorTerm sets the NodeSelectorTerm field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the NodeSelectorTerm field is set to the value of the last call.
-func (b *SubsetApplyConfiguration) WithNodeSelectorTerm(value v1.NodeSelectorTerm) *SubsetApplyConfiguration {
-	b.NodeSelectorTerm = &value
+func (b *SubsetApplyConfiguration) WithNodeSelectorTerm(value *v1.NodeSelectorTermApplyConfiguration) *SubsetApplyConfiguration {
+	b.NodeSelectorTerm = value
 	return b
 }
 
 // WithTolerations adds the given value to the Tolerations field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Tolerations field.
-func (b *SubsetApplyConfiguration) WithTolerations(values ...v1.Toleration) *SubsetApplyConfiguration {
+func (b *SubsetApplyConfiguration) WithTolerations(values ...*v1.TolerationApplyConfiguration) *SubsetApplyConfiguration {
 	for i := range values {
-		b.Tolerations = append(b.Tolerations, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithTolerations")
+		}
+		b.Tolerations = append(b.Tolerations, *values[i])
 	}
 	return b
 }

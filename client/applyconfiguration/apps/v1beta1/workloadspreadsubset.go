@@ -5,9 +5,9 @@
 package v1beta1
 
 import (
-	v1 "k8s.io/api/core/v1"
 	runtime "k8s.io/apimachinery/pkg/runtime"
 	intstr "k8s.io/apimachinery/pkg/util/intstr"
+	v1 "k8s.io/client-go/applyconfigurations/core/v1"
 )
 
 // WorkloadSpreadSubsetApplyConfiguration represents a declarative configuration of the WorkloadSpreadSubset type for use
@@ -18,11 +18,11 @@ type WorkloadSpreadSubsetApplyConfiguration struct {
 	// name of the subset, unique.
 	Name *string `json:"name,omitempty"`
 	// requiredNodeSelector restricts the pods to matching nodes.
-	RequiredNodeSelector *v1.NodeSelectorTerm `json:"requiredNodeSelector,omitempty"`
+	RequiredNodeSelector *v1.NodeSelectorTermApplyConfiguration `json:"requiredNodeSelector,omitempty"`
 	// preferredNodeSelector are preferences among nodes, weighted 1 to 100.
-	PreferredNodeSelector []v1.PreferredSchedulingTerm `json:"preferredNodeSelector,omitempty"`
+	PreferredNodeSelector []v1.PreferredSchedulingTermApplyConfiguration `json:"preferredNodeSelector,omitempty"`
 	// tolerations are added to the pods.
-	Tolerations []v1.Toleration `json:"tolerations,omitempty"`
+	Tolerations []v1.TolerationApplyConfiguration `json:"tolerations,omitempty"`
 	// maxReplicas is the greatest number of pods in this subset: a number, or a percentage of the workload's replicas
 	// rounded up. Absent means no limit.
 	MaxReplicas *intstr.IntOrString `json:"maxReplicas,omitempty"`
@@ -47,17 +47,20 @@ func (b *WorkloadSpreadSubsetApplyConfiguration) WithName(value string) *Workloa
 // WithRequiredNodeSelector sets the RequiredNodeSelector field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the RequiredNodeSelector field is set to the value of the last call.
-func (b *WorkloadSpreadSubsetApplyConfiguration) WithRequiredNodeSelector(value v1.NodeSelectorTerm) *WorkloadSpreadSubsetApplyConfiguration {
-	b.RequiredNodeSelector = &value
+func (b *WorkloadSpreadSubsetApplyConfiguration) WithRequiredNodeSelector(value *v1.NodeSelectorTermApplyConfiguration) *WorkloadSpreadSubsetApplyConfiguration {
+	b.RequiredNodeSelector = value
 	return b
 }
 
 // WithPreferredNodeSelector adds the given value to the PreferredNodeSelector field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the PreferredNodeSelector field.
-func (b *WorkloadSpreadSubsetApplyConfiguration) WithPreferredNodeSelector(values ...v1.PreferredSchedulingTerm) *WorkloadSpreadSubsetApplyConfiguration {
+func (b *WorkloadSpreadSubsetApplyConfiguration) WithPreferredNodeSelector(values ...*v1.PreferredSchedulingTermApplyConfiguration) *WorkloadSpreadSubsetApplyConfiguration {
 	for i := range values {
-		b.PreferredNodeSelector = append(b.PreferredNodeSelector, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithPreferredNodeSelector")
+		}
+		b.PreferredNodeSelector = append(b.PreferredNodeSelector, *values[i])
 	}
 	return b
 }
@@ -65,9 +68,12 @@ func (b *WorkloadSpreadSubsetApplyConfiguration) WithPreferredNodeSelector(value
 // WithTolerations adds the given value to the Tolerations field in the declarative configuration
 // and returns the receiver, so that objects can be build by chaining "With" function invocations.
 // If called multiple times, values provided by each call will be appended to the Tolerations field.
-func (b *WorkloadSpreadSubsetApplyConfiguration) WithTolerations(values ...v1.Toleration) *WorkloadSpreadSubsetApplyConfiguration {
+func (b *WorkloadSpreadSubsetApplyConfiguration) WithTolerations(values ...*v1.TolerationApplyConfiguration) *WorkloadSpreadSubsetApplyConfiguration {
 	for i := range values {
-		b.Tolerations = append(b.Tolerations, values[i])
+		if values[i] == nil {
+			panic("nil value passed to WithTolerations")
+		}
+		b.Tolerations = append(b.Tolerations, *values[i])
 	}
 	return b
 }
