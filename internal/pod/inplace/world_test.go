@@ -107,6 +107,8 @@ type world struct {
 	digests map[string]string
 	// order has the containers in the order in which they were restarted.
 	order []string
+	// agentFollows has the agent restart containers whose environment from metadata changed.
+	agentFollows bool
 	// writes counts what was really written.
 	writes map[pod.Subresource]int
 }
@@ -128,7 +130,7 @@ func newWorld(t fatalT, revision string, tmpl *corev1.PodTemplateSpec, gates ...
 		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: g, Status: corev1.ConditionTrue})
 	}
 	p.Status.Phase = corev1.PodRunning
-	w := &world{t: t, pod: p, now: epoch, digests: map[string]string{}, writes: map[pod.Subresource]int{}}
+	w := &world{t: t, pod: p, now: epoch, agentFollows: true, digests: map[string]string{}, writes: map[pod.Subresource]int{}}
 	w.kubelet()
 	w.order = nil
 	return w
@@ -189,7 +191,7 @@ func (w *world) kubelet() {
 			s = &p.Status.ContainerStatuses[len(p.Status.ContainerStatuses)-1]
 		}
 		meta := report[c.Name]
-		if isNew || s.Image != c.Image || meta.Hashes.ExtractedEnvFromMetadataHash != EnvHash(c, p) {
+		if isNew || s.Image != c.Image || w.agentFollows && meta.Hashes.ExtractedEnvFromMetadataHash != EnvHash(c, p) {
 			w.nextID++
 			if !isNew {
 				s.RestartCount++
