@@ -14,8 +14,8 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/conversion"
 
+	"kruise.io/kruise/internal/conversion"
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/webhooks"
@@ -143,16 +143,7 @@ func (m *Manager) registerWebhooks(handlers map[string]http.Handler, pods podadm
 		}
 		m.server.Register(e.Path, h)
 	}
-	for kind, newConverter := range converted {
-		c, err := newConverter(m.mgr.GetScheme())
-		if err != nil {
-			return err
-		}
-		if err := m.mgr.GetConverterRegistry().RegisterConverter(kind, c); err != nil {
-			return err
-		}
-	}
-	m.server.Register(webhooks.ConvertPath, conversion.NewWebhookHandler(m.mgr.GetScheme(), m.mgr.GetConverterRegistry()))
+	m.server.Register(webhooks.ConvertPath, conversion.Handler())
 	return nil
 }
 

@@ -10,12 +10,12 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/conversion"
 
 	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/cloneset"
 	"kruise.io/kruise/internal/cloneset/admission"
+	"kruise.io/kruise/internal/conversion"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/pod"
 	"kruise.io/kruise/internal/podadmission"
@@ -44,12 +44,9 @@ func Features() []Feature {
 	}
 }
 
-// converted are the kinds whose versions are converted by us, and how.
-var converted = map[schema.GroupKind]func(*runtime.Scheme) (conversion.Converter, error){}
-
 // Converts tells whether this manager converts between the versions of a kind.
 func Converts(group, kind string) bool {
-	_, ok := converted[schema.GroupKind{Group: group, Kind: kind}]
+	_, ok := conversion.KindFor(schema.GroupKind{Group: group, Kind: kind})
 	return ok
 }
 

@@ -75,8 +75,11 @@ func Install(ctx context.Context, cfg *rest.Config, o Options) error {
 	}
 	var objects []any
 	for _, crd := range crds {
-		if manager.Converts(crd.Spec.Group, crd.Spec.Names.Kind) && !o.SkipWebhooks {
+		switch converts := crd.Spec.Conversion != nil && manager.Converts(crd.Spec.Group, crd.Spec.Names.Kind); {
+		case converts && !o.SkipWebhooks:
 			crd.Spec.Conversion = endpoint.Conversion(nil)
+		default:
+			crd.Spec.Conversion = nil
 		}
 		objects = append(objects, crd)
 	}
