@@ -14,7 +14,6 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
-	crconversion "sigs.k8s.io/controller-runtime/pkg/webhook/conversion"
 
 	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
@@ -146,10 +145,7 @@ func (m *Manager) registerWebhooks(handlers map[string]http.Handler, pods podadm
 		}
 		m.server.Register(e.Path, h)
 	}
-	if err := conversion.Register(m.mgr.GetScheme(), m.mgr.GetConverterRegistry()); err != nil {
-		return err
-	}
-	m.server.Register(webhooks.ConvertPath, crconversion.NewWebhookHandler(m.mgr.GetScheme(), m.mgr.GetConverterRegistry()))
+	m.server.Register(webhooks.ConvertPath, conversion.Handler())
 	return nil
 }
 
