@@ -25,8 +25,9 @@ import (
 // fieldManager owns what the injector writes.
 const fieldManager = "kruise-manager-webhooks"
 
-// Groups are the API groups whose CRDs are converted by us.
-var Groups = []string{"apps.kruise.io", "policy.kruise.io", "rollouts.kruise.io"}
+// Groups are the API groups whose CRDs are converted by us. Those of rollouts.kruise.io may belong to an installation of
+// their own and are left alone.
+var Groups = []string{"apps.kruise.io", "policy.kruise.io"}
 
 // Injector makes webhook configurations and CRDs call this manager: it writes the CA bundle and the address and nothing
 // else, so selectors, policies and timeouts set by others stay (platform 5.4, W3).
