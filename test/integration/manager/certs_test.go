@@ -262,7 +262,7 @@ func TestConfigurationDeleted_S_platform_7(t *testing.T) {
 	}
 	eventually(t, 10*time.Second, "the manager tells", func() error {
 		if err := m.SyncError(); err == nil || !strings.Contains(err.Error(), "kruise-validating-webhook-configuration") {
-			return fmt.Errorf("it says %v", err)
+			return fmt.Errorf("it says: %w", err)
 		}
 		return nil
 	})
@@ -318,7 +318,7 @@ func TestExternalCertificates_S_platform_9(t *testing.T) {
 	eventually(t, 10*time.Second, "it is not ready and says why", func() error {
 		err := m.Ready(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "kruise-mutating-webhook-configuration") {
-			return fmt.Errorf("it says %v", err)
+			return fmt.Errorf("it says: %w", err)
 		}
 		return nil
 	})
