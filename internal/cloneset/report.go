@@ -4,12 +4,14 @@ package cloneset
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -35,7 +37,16 @@ func (r *reconciler) writeStatus(ctx context.Context, cs *appsv1beta1.CloneSet, 
 	wanted := cs.DeepCopy()
 	wanted.Status = *status
 	// Only this controller writes the status, and the cache shows its own writes: no version needs to be asked for.
-	if err := r.client.Status().Patch(ctx, wanted, client.MergeFrom(cs)); err != nil {
+	patch := client.MergeFrom(cs)
+	if cs.Status.ObservedGeneration == 0 {
+		// There is no status yet: counters that are zero belong to the difference, too, because the schema requires them.
+		body, err := json.Marshal(map[string]any{"status": status})
+		if err != nil {
+			return 0, err
+		}
+		patch = client.RawPatch(types.MergePatchType, body)
+	}
+	if err := r.client.Status().Patch(ctx, wanted, patch); err != nil {
 		if apierrors.IsNotFound(err) {
 			return 0, nil
 		}

@@ -87,7 +87,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if r.feature.Indexes != nil && !r.indexed {
-		if err := r.feature.Indexes(ctx, r.mgr.GetFieldIndexer()); err != nil {
+		if err := r.feature.Indexes(ctx, r.mgr.GetFieldIndexer(), r.deps); err != nil {
 			return fmt.Errorf("field indexes: %w", err)
 		}
 		r.indexed = true

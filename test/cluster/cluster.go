@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
@@ -89,7 +90,7 @@ func prepare(ctx context.Context, l *lab.Lab) (*Cluster, error) {
 	cl, err := client.NewWithWatch(c.Config(), client.Options{Scheme: Scheme()})
 	if err == nil {
 		c.Client = cl
-		err = install.Install(ctx, c.Config(), install.Options{})
+		err = install.Install(ctx, c.Config(), install.Options{WebhookHost: "127.0.0.1"})
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.Stop())
@@ -143,4 +144,19 @@ func Binary(name string) (string, error) {
 		return "", fmt.Errorf("%s is missing: run `make build`", path)
 	}
 	return path, nil
+}
+
+// Kubectl runs the lab's kubectl as administrator and returns what it prints on both streams.
+func (c *Cluster) Kubectl(ctx context.Context, stdin string, args ...string) (string, error) {
+	bin, err := Binary("lab")
+	if err != nil {
+		return "", err
+	}
+	cmd := exec.CommandContext(ctx, bin, append([]string{"kubectl", "--dir", c.Dir}, args...)...)
+	cmd.Stdin = strings.NewReader(stdin)
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("kubectl %s: %w", strings.Join(args, " "), err)
+	}
+	return string(out), nil
 }
