@@ -16,6 +16,7 @@ import (
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/cloneset"
 	"kruise.io/kruise/internal/cloneset/admission"
+	kruiseconversion "kruise.io/kruise/internal/conversion"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/pod"
 	"kruise.io/kruise/internal/podadmission"
@@ -44,8 +45,18 @@ func Features() []Feature {
 	}
 }
 
-// converted are the kinds whose versions are converted by us, and how.
-var converted = map[schema.GroupKind]func(*runtime.Scheme) (conversion.Converter, error){}
+// converted are the kinds whose versions are converted by us, and how: those whose types every manager knows.
+var converted = converters()
+
+func converters() map[schema.GroupKind]func(*runtime.Scheme) (conversion.Converter, error) {
+	out := map[schema.GroupKind]func(*runtime.Scheme) (conversion.Converter, error){}
+	for _, k := range kruiseconversion.Converters() {
+		if k.GroupKind.Group == appsv1beta1.GroupVersion.Group {
+			out[k.GroupKind] = k.Constructor()
+		}
+	}
+	return out
+}
 
 // Converts tells whether this manager converts between the versions of a kind.
 func Converts(group, kind string) bool {
