@@ -90,7 +90,9 @@ func filler(seed int64) *randfill.Filler {
 				*v = intstr.FromString([]string{"10", "20%", "abc", ""}[c.Intn(4)])
 			}
 		},
-		func(q *resource.Quantity, c randfill.Continue) { *q = resource.MustParse(strconv.Itoa(c.Intn(99)) + "Mi") },
+		func(q *resource.Quantity, c randfill.Continue) {
+			*q = resource.MustParse(strconv.Itoa(c.Intn(99)) + "Mi")
+		},
 		func(r *runtime.RawExtension, c randfill.Continue) {
 			r.Raw = []byte(`{"a":{"b":` + strconv.FormatInt(c.Int63(), 10) + `}}`)
 		},

@@ -38,6 +38,8 @@ type CloneSet struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is what is wanted.
+	// +kubebuilder:validation:XValidation:rule="self.selector == oldSelf.selector",message="selector cannot be changed"
+	// +kubebuilder:validation:XValidation:rule="(has(self.selector.matchLabels) && size(self.selector.matchLabels) > 0) || (has(self.selector.matchExpressions) && size(self.selector.matchExpressions) > 0)",message="selector must not be empty"
 	// +optional
 	Spec CloneSetSpec `json:"spec,omitempty"`
 	// status is what was observed; written by the controller.
@@ -60,11 +62,14 @@ type CloneSetList struct {
 // CloneSetSpec is the wanted state of a CloneSet.
 type CloneSetSpec struct {
 	// replicas is the number of pods wanted, at least 0. Defaults to 1.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
 	// selector selects the pods of this CloneSet by label. It must not be empty, must match the labels of the template
 	// and cannot be changed.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="selector cannot be changed"
+	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="selector must not be empty"
 	Selector *metav1.LabelSelector `json:"selector"`
 
 	// template describes the pods. Its restartPolicy must be Always and activeDeadlineSeconds must not be set.
@@ -141,6 +146,7 @@ const (
 // CloneSetUpdateStrategy says how pods are moved to a new revision.
 type CloneSetUpdateStrategy struct {
 	// type is ReCreate, InPlaceIfPossible, InPlaceOnly or OnDelete. Defaults to ReCreate.
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'ReCreate', 'InPlaceIfPossible', 'InPlaceOnly', 'OnDelete']",message="must be one of ReCreate, InPlaceIfPossible, InPlaceOnly, OnDelete"
 	// +optional
 	Type CloneSetUpdateStrategyType `json:"type,omitempty"`
 
