@@ -53,7 +53,6 @@ type PodProbeMarkerSpec struct {
 
 // PodContainerProbe is one probe and what to do with its result. At least one of podConditionType and markerPolicy must
 // be given.
-// +kubebuilder:validation:XValidation:rule="(has(self.podConditionType) && self.podConditionType != ”) || (has(self.markerPolicy) && size(self.markerPolicy) > 0)",message="podConditionType or markerPolicy must be given"
 // +kubebuilder:validation:XValidation:rule="(has(self.podConditionType) && size(self.podConditionType) > 0) || (has(self.markerPolicy) && size(self.markerPolicy) > 0)",message="podConditionType or markerPolicy must be given"
 type PodContainerProbe struct {
 	// name of the probe. It must be unique, not contain # and not be one of the pod conditions that are otherwise in
