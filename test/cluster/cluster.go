@@ -90,7 +90,7 @@ func prepare(ctx context.Context, l *lab.Lab) (*Cluster, error) {
 	cl, err := client.NewWithWatch(c.Config(), client.Options{Scheme: Scheme()})
 	if err == nil {
 		c.Client = cl
-		err = install.Install(ctx, c.Config(), install.Options{WebhookHost: "127.0.0.1", CRDs: []string{"clonesets.apps.kruise.io"}})
+		err = install.Install(ctx, c.Config(), install.Options{WebhookHost: "127.0.0.1"})
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.Stop())
