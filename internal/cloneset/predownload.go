@@ -53,6 +53,7 @@ func (p *planner) predownload() {
 	current, updated := p.s.Revisions.Current, p.s.Revisions.Update
 	if current.Name == updated.Name {
 		p.d.PullJobs.Delete = p.s.PullJobs
+		p.labelRevision(updated, nil, "") // the pair is history: the next rollout to this revision decides anew
 		return
 	}
 	if p.updatedReadyPods() < p.preDownloadAfter() {

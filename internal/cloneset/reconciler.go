@@ -63,6 +63,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, nil
 	}
 	snapshot, err := r.observe(ctx, cs, selector)
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return ctrl.Result{}, nil // nothing can be created any more
+	}
 	if err != nil {
 		return ctrl.Result{}, err
 	}
