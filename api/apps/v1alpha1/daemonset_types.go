@@ -58,8 +58,6 @@ type DaemonSetList struct {
 type DaemonSetSpec struct {
 	// selector selects the pods of this DaemonSet by label. It must not be empty, must match the labels of the
 	// template and cannot be changed.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="selector cannot be changed"
-	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="selector must not be empty"
 	Selector *metav1.LabelSelector `json:"selector"`
 
 	// template describes the pods, and with its node selector and affinity the nodes. Its restartPolicy must be Always

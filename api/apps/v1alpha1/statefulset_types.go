@@ -67,8 +67,6 @@ type StatefulSetSpec struct {
 
 	// selector selects the pods of this StatefulSet by label. It must not be empty, must match the labels of the
 	// template and cannot be changed.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="selector cannot be changed"
-	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="selector must not be empty"
 	Selector *metav1.LabelSelector `json:"selector"`
 
 	// template describes the pods. Its restartPolicy must be Always and activeDeadlineSeconds must not be set.
@@ -85,13 +83,11 @@ type StatefulSetSpec struct {
 
 	// serviceName becomes the subdomain of the pods; the Service of this name is not checked for. It cannot be
 	// changed.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="serviceName cannot be changed"
 	// +optional
 	ServiceName string `json:"serviceName,omitempty"`
 
 	// podManagementPolicy is OrderedReady, which adds and removes pods one after another in the order of their
 	// ordinals, or Parallel. Defaults to OrderedReady and cannot be changed.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="podManagementPolicy cannot be changed"
 	// +optional
 	PodManagementPolicy appsv1.PodManagementPolicyType `json:"podManagementPolicy,omitempty"`
 

@@ -69,8 +69,6 @@ type CloneSetSpec struct {
 
 	// selector selects the pods of this CloneSet by label. It must not be empty, must match the labels of the template
 	// and cannot be changed.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="selector cannot be changed"
-	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="selector must not be empty"
 	Selector *metav1.LabelSelector `json:"selector"`
 
 	// template describes the pods. Its restartPolicy must be Always and activeDeadlineSeconds must not be set.
