@@ -181,6 +181,12 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 	if o.again || len(o.taken) > 0 {
 		sooner(again)
 	}
+	stalled := d.stalled()
+	report, look := r.memory.stall(key, cs.UID, stalled, r.now())
+	if report {
+		r.exec.recorder.Event(cs, corev1.EventTypeNormal, "RolloutWaiting", stalled)
+	}
+	sooner(look)
 	reportFailures(&d.Status, o.scaleErr, o.updateErr, r.now())
 	left, statusErr := r.writeStatus(ctx, cs, &d.Status)
 	sooner(left)

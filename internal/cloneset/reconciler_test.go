@@ -345,6 +345,30 @@ func TestNothingHappensInATerminatingNamespace(t *testing.T) {
 	}
 }
 
+func TestLongWaitsAreExplained(t *testing.T) {
+	d := Decision{Waits: []Wait{
+		{Pod: "a", Reason: WaitPartition, Message: "kept"}, {Pod: "b", Reason: WaitMaxUnavailable, Message: "full"}, {Pod: "c", Reason: WaitMaxUnavailable, Message: "full"},
+	}}
+	if got := d.Explain(); got != "a: Partition: kept\nb: MaxUnavailable: full (and 1 more pods)" {
+		t.Errorf("%q", got)
+	}
+	why := d.stalled()
+	if why != "b: MaxUnavailable: full (and 1 more pods)" {
+		t.Errorf("%q", why)
+	}
+	m, now, key := newMemory(), time.Now(), types.NamespacedName{Name: "web"}
+	for _, step := range []struct {
+		why    string
+		after  time.Duration
+		report bool
+	}{{why, 0, false}, {why, waitingAfter, true}, {why, waitingAfter, false}, {"", 0, false}, {why, 0, false}, {why, waitingAfter, true}} {
+		now = now.Add(step.after)
+		if got, _ := m.stall(key, "uid", step.why, now); got != step.report {
+			t.Errorf("%+v: reported %v", step, got)
+		}
+	}
+}
+
 func TestInvalidSelectorIsLeftAlone(t *testing.T) {
 	f := newFixture(t, interceptor.Funcs{}, func(s *appsv1beta1.CloneSet) { s.Spec.Selector = &metav1.LabelSelector{} })
 	if result, err := f.reconcileOnce(); err != nil || result.RequeueAfter != 0 || len(f.podNames()) != 0 {
