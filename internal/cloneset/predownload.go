@@ -68,7 +68,7 @@ func (p *planner) predownload() {
 	}
 	before, err := revision.Template(current)
 	if err != nil {
-		p.event(nil, corev1.EventTypeNormal, "FailedCreateImagePullJob", "PreDownload", err.Error())
+		p.event(nil, corev1.EventTypeNormal, "FailedCreateImagePullJob", err.Error())
 		return
 	}
 	images := make(map[string]string, len(before.Spec.Containers))
