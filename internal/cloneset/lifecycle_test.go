@@ -289,6 +289,21 @@ func TestS_pod_lifecycle_17_PreparingDeleteIsNotUpdated(t *testing.T) {
 	}
 }
 
+func TestWaitingPodsUseTheBudget(t *testing.T) {
+	// A pod that waits in PreparingDelete is unavailable, so of a budget of 2 only one pod is left to update.
+	w := start(t, 4, inPlace, hooked, preDelete(hook()), maxUnavailable("2"))
+	w.specify(w.Names()[0])
+	w.settle()
+	w.one(lifecycle.PreparingDelete)
+	w.change(image("app:v2"))
+	w.steps(func() {
+		if n := w.unavailable(); n > 2 {
+			t.Errorf("%d unavailable", n)
+		}
+	})
+	w.want(4, 3, 3)
+}
+
 func TestS_pod_lifecycle_22_PreparingUpdateFirst(t *testing.T) {
 	w := start(t, 3, inPlace, hooked, beforeUpdate(hook()), maxUnavailable("1"), func(s *set) {
 		rolling(s).PriorityStrategy = &pub.UpdatePriorityStrategy{WeightPriority: []pub.UpdatePriorityWeightTerm{
