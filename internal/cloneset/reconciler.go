@@ -176,7 +176,7 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 	}
 	if o.unsettled {
 		sooner(2 * again)
-		return result, errors.Join(o.scaleErr, o.updateErr)
+		return r.retry(ctx, cs, result, errors.Join(o.scaleErr, o.updateErr))
 	}
 	if o.again || len(o.taken) > 0 {
 		sooner(again)
@@ -198,7 +198,23 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 			logOf(ctx).Error(err, "Failed to truncate the history")
 		}
 	}
-	return result, errors.Join(o.scaleErr, o.updateErr, statusErr)
+	return r.retry(ctx, cs, result, errors.Join(o.scaleErr, o.updateErr, statusErr))
+}
+
+// retry backs off after an error, but not beyond the time when the plan wants to look again: one pod that fails for ever
+// must not keep others waiting that become available by the mere passing of time.
+func (r *reconciler) retry(ctx context.Context, cs *appsv1beta1.CloneSet, result ctrl.Result, err error) (ctrl.Result, error) {
+	key := client.ObjectKeyFromObject(cs)
+	switch {
+	case err == nil:
+		r.memory.succeeded(key, cs.UID)
+	case result.RequeueAfter == 0:
+		return result, err
+	default:
+		logOf(ctx).Error(err, "Reconciler error")
+		result.RequeueAfter = min(result.RequeueAfter, r.memory.retryAfter(key, cs.UID))
+	}
+	return result, nil
 }
 
 // trimPodsToDelete writes the names that are left, if nobody changed the CloneSet meanwhile (weakness 24).

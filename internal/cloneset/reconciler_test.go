@@ -458,6 +458,26 @@ func TestLongWaitsAreExplained(t *testing.T) {
 	}
 }
 
+func TestRetriesDoNotDelayThePlan(t *testing.T) {
+	f := newFixture(t, interceptor.Funcs{})
+	set, boom := f.set(), errors.New("boom")
+	for range 15 {
+		result, err := f.retry(context.Background(), set, ctrl.Result{RequeueAfter: time.Second}, boom)
+		if err != nil || result.RequeueAfter <= 0 || result.RequeueAfter > time.Second {
+			t.Errorf("got %v, %v", result, err)
+		}
+	}
+	if _, err := f.retry(context.Background(), set, ctrl.Result{}, boom); !errors.Is(err, boom) {
+		t.Errorf("got %v", err)
+	}
+	if result, err := f.retry(context.Background(), set, ctrl.Result{RequeueAfter: time.Minute}, nil); err != nil || result.RequeueAfter != time.Minute {
+		t.Errorf("got %v, %v", result, err)
+	}
+	if result, _ := f.retry(context.Background(), set, ctrl.Result{RequeueAfter: time.Minute}, boom); result.RequeueAfter != 5*time.Millisecond {
+		t.Errorf("after a success: %v", result)
+	}
+}
+
 func TestInvalidSelectorIsLeftAlone(t *testing.T) {
 	f := newFixture(t, interceptor.Funcs{}, func(s *appsv1beta1.CloneSet) { s.Spec.Selector = &metav1.LabelSelector{} })
 	if result, err := f.reconcileOnce(); err != nil || result.RequeueAfter != 0 || len(f.podNames()) != 0 {
