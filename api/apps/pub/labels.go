@@ -24,7 +24,8 @@ const (
 	// a ConfigMap key reference whose key is "p_" and the priority (inplace-update 4.9).
 	ContainerLaunchBarrierEnv = "KRUISE_CONTAINER_BARRIER"
 
-	// VirtualKubeletLabelKey and VirtualKubeletLabelValue are the label of nodes that no agent runs on.
-	VirtualKubeletLabelKey   = "type"
+	// VirtualKubeletLabelKey is the label of nodes that no agent runs on, with value VirtualKubeletLabelValue.
+	VirtualKubeletLabelKey = "type"
+	// VirtualKubeletLabelValue is the value of VirtualKubeletLabelKey.
 	VirtualKubeletLabelValue = "virtual-kubelet"
 )

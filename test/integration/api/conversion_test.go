@@ -102,7 +102,7 @@ func TestScaleThroughBothVersions_S_cloneset_3(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		replicas, _, _ := unstructured.NestedInt64(scale.Object, "spec", "replicas")   
+		replicas, _, _ := unstructured.NestedInt64(scale.Object, "spec", "replicas")
 		selector, _, _ := unstructured.NestedString(scale.Object, "status", "selector")
 		if replicas != int64(5+i) || selector != "app=cloneset-sample" {
 			t.Errorf("%s: scale is %v", version, scale.Object)
