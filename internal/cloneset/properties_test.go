@@ -150,7 +150,9 @@ func (r *run) act() {
 		})
 	case 11:
 		r.toPod("release the hook", func(p *corev1.Pod) {
-			r.ChangePod(p.Name, func(p *corev1.Pod) { p.Labels[hookLabel] = rapid.SampledFrom([]string{"true", "false"}).Draw(r.t, "hook") })
+			r.ChangePod(p.Name, func(p *corev1.Pod) {
+				p.Labels[hookLabel] = rapid.SampledFrom([]string{"true", "false"}).Draw(r.t, "hook")
+			})
 		})
 	case 12:
 		r.Now = r.Now.Add(time.Duration(rapid.IntRange(1, 30).Draw(r.t, "seconds")) * time.Second)

@@ -63,6 +63,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, nil
 	}
 	snapshot, err := r.observe(ctx, cs, selector)
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return ctrl.Result{}, nil // nothing can be created any more
+	}
 	if err != nil {
 		return ctrl.Result{}, err
 	}
@@ -178,6 +181,12 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 	if o.again || len(o.taken) > 0 {
 		sooner(again)
 	}
+	stalled := d.stalled()
+	report, look := r.memory.stall(key, cs.UID, stalled, r.now())
+	if report {
+		r.exec.recorder.Event(cs, corev1.EventTypeNormal, "RolloutWaiting", stalled)
+	}
+	sooner(look)
 	reportFailures(&d.Status, o.scaleErr, o.updateErr, r.now())
 	left, statusErr := r.writeStatus(ctx, cs, &d.Status)
 	sooner(left)

@@ -4,7 +4,6 @@ package cloneset_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -91,12 +90,12 @@ func TestSmoke(t *testing.T) {
 	smoke(ctx, t, c, set)
 }
 
-func smoke(ctx context.Context, t *testing.T, c client.Client, set *appsv1beta1.CloneSet) {
+func smoke(ctx context.Context, t *testing.T, c client.Client, web *set) {
 	begin := time.Now()
-	if err := c.Create(ctx, set); err != nil {
+	if err := c.Create(ctx, web); err != nil {
 		t.Fatal(err)
 	}
-	waitRolledOut(ctx, t, c, set)
+	waitRolledOut(ctx, t, c, web)
 	t.Logf("created in %s", time.Since(begin))
 	for _, step := range []struct {
 		name string
@@ -104,21 +103,19 @@ func smoke(ctx context.Context, t *testing.T, c client.Client, set *appsv1beta1.
 	}{
 		{"updated in place", image("app:v2")},
 		{"recreated", env("x")},
-		{"scaled in", replicas(*set.Spec.Replicas / 2)},
-		{"recreated with surge", func(s *set_) { maxUnavailable("0")(s); maxSurge("50%")(s); env("y")(s) }},
+		{"scaled in", replicas(*web.Spec.Replicas / 2)},
+		{"recreated with surge", func(s *set) { maxUnavailable("0")(s); maxSurge("50%")(s); env("y")(s) }},
 	} {
 		begin = time.Now()
-		base := set.DeepCopy()
-		step.edit(set)
-		if err := c.Patch(ctx, set, client.MergeFrom(base)); err != nil {
+		base := web.DeepCopy()
+		step.edit(web)
+		if err := c.Patch(ctx, web, client.MergeFrom(base)); err != nil {
 			t.Fatal(err)
 		}
-		waitRolledOut(ctx, t, c, set)
+		waitRolledOut(ctx, t, c, web)
 		t.Logf("%s in %s", step.name, time.Since(begin))
 	}
 }
-
-type set_ = appsv1beta1.CloneSet
 
 func waitRolledOut(ctx context.Context, t *testing.T, c client.Client, set *appsv1beta1.CloneSet) {
 	t.Helper()
@@ -164,5 +161,3 @@ func installCRD(ctx context.Context, t *testing.T, c client.Client) {
 		time.Sleep(100 * time.Millisecond)
 	}
 }
-
-var _ = fmt.Sprint

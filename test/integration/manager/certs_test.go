@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -70,8 +71,48 @@ func TestFreshInstall_S_platform_1(t *testing.T) {
 	if err := injected(t, data[certs.CACert]); err != nil {
 		t.Error(err)
 	}
-	if len(clientConfigs(t)) == 0 {
-		t.Error("there are no webhooks")
+	if len(clientConfigs(t)) == 0 || len(conversions(t)) == 0 {
+		t.Error("there is nothing to inject into")
+	}
+}
+
+// TestUpgradeFromOpenKruise: entries of webhooks that we don't serve and the cached template leave the configuration,
+// what somebody else added stays, and two replicas agree on the result.
+func TestUpgradeFromOpenKruise(t *testing.T) {
+	installed(t, install.Options{})
+	m := mutating(t)
+	m.Annotations = map[string]string{"template": "[]", "mine": "yes"}
+	add := func(name, path string) {
+		w := m.Webhooks[0].DeepCopy()
+		w.Name, w.ClientConfig.URL = name, new("https://127.0.0.1:9876"+path)
+		w.FailurePolicy, w.MatchConditions = new(admissionv1.Ignore), nil
+		m.Webhooks = append(m.Webhooks, *w)
+	}
+	add("mbroadcastjob.kb.io", "/mutate-apps-kruise-io-broadcastjob")
+	add("mine.example.com", "/mine")
+	m.Webhooks[0].MatchConditions = nil
+	m.Webhooks[0].TimeoutSeconds = new(int32(7))
+	if err := kube.Update(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
+	replicas(t, 2)
+	eventually(t, 30*time.Second, "the configuration is ours", func() error {
+		m := mutating(t)
+		names := map[string]bool{}
+		for _, w := range m.Webhooks {
+			names[w.Name] = true
+		}
+		_, cached := m.Annotations["template"]
+		if cached || m.Annotations["mine"] != "yes" || names["mbroadcastjob.kb.io"] || !names["mine.example.com"] || !names["mcloneset.kb.io"] ||
+			len(m.Webhooks[0].MatchConditions) != 1 || *m.Webhooks[0].TimeoutSeconds != 7 {
+			return fmt.Errorf("annotations %v, webhooks %v, conditions %v", m.Annotations, names, m.Webhooks[0].MatchConditions)
+		}
+		return nil
+	})
+	before := mutating(t).ResourceVersion
+	time.Sleep(3 * time.Second) // nothing to wait for: nothing may happen
+	if after := mutating(t).ResourceVersion; after != before {
+		t.Errorf("two replicas go on changing the configuration: %s, %s", before, after)
 	}
 }
 
@@ -221,7 +262,7 @@ func TestConfigurationDeleted_S_platform_7(t *testing.T) {
 	}
 	eventually(t, 10*time.Second, "the manager tells", func() error {
 		if err := m.SyncError(); err == nil || !strings.Contains(err.Error(), "kruise-validating-webhook-configuration") {
-			return fmt.Errorf("it says %v", err)
+			return fmt.Errorf("it says: %w", err)
 		}
 		return nil
 	})
@@ -277,7 +318,7 @@ func TestExternalCertificates_S_platform_9(t *testing.T) {
 	eventually(t, 10*time.Second, "it is not ready and says why", func() error {
 		err := m.Ready(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "kruise-mutating-webhook-configuration") {
-			return fmt.Errorf("it says %v", err)
+			return fmt.Errorf("it says: %w", err)
 		}
 		return nil
 	})
