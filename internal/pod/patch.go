@@ -73,6 +73,7 @@ func visible(p *corev1.Pod, s Subresource) *corev1.Pod {
 		v.Status.Conditions = p.Status.Conditions
 	case Main:
 		v.Spec = p.Spec
+		v.OwnerReferences = p.OwnerReferences
 	}
 	v.Labels, v.Annotations, v.Finalizers = p.Labels, p.Annotations, p.Finalizers
 	return v
