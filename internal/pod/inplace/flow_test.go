@@ -224,9 +224,9 @@ func TestMetadataOnly(t *testing.T) {
 	from.Labels["gone"] = "x"
 	to := template(container("app", "app:v1"))
 	to.Labels["tier"] = "a"
-	w, edits := updating(t, allOn, from, to)
+	w, _ := updating(t, allOn, from, to)
 	w.pod.Labels["injected"] = "keep"
-	edits = w.start(w.step(revisionOf(t, "web-1", from), revisionOf(t, "web-2", to), allOn), func() Target {
+	edits := w.start(w.step(revisionOf(t, "web-1", from), revisionOf(t, "web-2", to), allOn), func() Target {
 		tgt := target("web-2")
 		tgt.GraceSeconds = 10
 		return tgt
