@@ -14,7 +14,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -256,11 +255,6 @@ func TestDeletesNameTheUID(t *testing.T) {
 	if len(uids) != 4 || len(f.podNames()) != 3 {
 		t.Errorf("deleted %v, left %v", uids, f.podNames())
 	}
-}
-
-func withClaims(s *appsv1beta1.CloneSet) {
-	s.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}}
-	s.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
 }
 
 func TestS_cloneset_30_ReleaseWritesOwners(t *testing.T) {
