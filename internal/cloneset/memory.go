@@ -23,8 +23,6 @@ type remembered struct {
 	taken  map[string]bool
 	// pods is the number of its pods.
 	pods int
-	// failures counts the reconciles that failed in a row.
-	failures int
 	// stalled says what nothing moves for, since when, and whether that was reported.
 	stalled  string
 	since    time.Time
@@ -100,22 +98,6 @@ func (m *memory) stall(key types.NamespacedName, uid types.UID, why string, now 
 	}
 	r.reported = true
 	return true, 0
-}
-
-// retryAfter counts a failure and returns how long to wait after it: 5 ms, doubled with every failure in a row, at most
-// about 20 minutes.
-func (m *memory) retryAfter(key types.NamespacedName, uid types.UID) time.Duration {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	r := m.of(key, uid)
-	r.failures++
-	return 5 * time.Millisecond << min(r.failures-1, 18)
-}
-
-func (m *memory) succeeded(key types.NamespacedName, uid types.UID) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.of(key, uid).failures = 0
 }
 
 // pods returns the number of pods the CloneSet had when it was last observed.

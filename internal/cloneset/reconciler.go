@@ -44,6 +44,8 @@ type reconciler struct {
 	budgetAllows func(context.Context, *corev1.Pod) (bool, string)
 	now          func() time.Time
 	memory       *memory
+	// later asks for another look after a while, beside the retry of an error; nil asks for none.
+	later func(ctrl.Request, time.Duration)
 }
 
 // Reconcile observes, plans, acts and reports (cloneset 5.1).
@@ -71,7 +73,16 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	decision := Plan(*snapshot)
 	outcome := r.exec.act(ctx, cs, &decision)
-	return r.report(ctx, cs, &decision, &outcome)
+	result, err := r.report(ctx, cs, &decision, &outcome)
+	if err != nil {
+		// The result of a failure is ignored, and its retries become rare. A pod that can't be dealt with must not keep
+		// the timers of the others from running (weakness 18).
+		if result.RequeueAfter > 0 && r.later != nil {
+			r.later(req, result.RequeueAfter)
+		}
+		return ctrl.Result{}, err
+	}
+	return result, nil
 }
 
 // observe takes the snapshot. It also stores the revision of the present template, without which there is nothing to
@@ -162,7 +173,8 @@ func (r *reconciler) nodeLabels(ctx context.Context) func(string) (map[string]st
 	}
 }
 
-// report writes the status and what else depends on the outcome, and says when to look again.
+// report writes the status and what else depends on the outcome, and says when to look again. The result is also meant
+// if there is an error.
 func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decision, o *outcome) (ctrl.Result, error) {
 	key := client.ObjectKeyFromObject(cs)
 	r.memory.take(key, cs.UID, o.taken)
@@ -176,11 +188,13 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 		}
 	}
 	if o.unsettled {
-		sooner(2 * again)
-		return r.retry(ctx, cs, result, errors.Join(o.scaleErr, o.updateErr))
+		if o.scaleErr == nil && o.updateErr == nil {
+			sooner(2 * again)
+		}
+		return result, errors.Join(o.scaleErr, o.updateErr)
 	}
-	if o.again || len(o.taken) > 0 {
-		sooner(again)
+	if failed := o.scaleErr != nil || o.updateErr != nil; !failed && (o.again || len(o.taken) > 0) {
+		sooner(again) // a failure is retried anyway, with backoff
 	}
 	stalled := d.stalled()
 	report, look := r.memory.stall(key, cs.UID, stalled, r.now())
@@ -199,23 +213,7 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 			logOf(ctx).Error(err, "Failed to truncate the history")
 		}
 	}
-	return r.retry(ctx, cs, result, errors.Join(o.scaleErr, o.updateErr, statusErr))
-}
-
-// retry backs off after an error, but not beyond the time when the plan wants to look again: one pod that fails for ever
-// must not keep others waiting that become available by the mere passing of time.
-func (r *reconciler) retry(ctx context.Context, cs *appsv1beta1.CloneSet, result ctrl.Result, err error) (ctrl.Result, error) {
-	key := client.ObjectKeyFromObject(cs)
-	switch {
-	case err == nil:
-		r.memory.succeeded(key, cs.UID)
-	case result.RequeueAfter == 0:
-		return result, err
-	default:
-		logOf(ctx).Error(err, "Reconciler error")
-		result.RequeueAfter = min(result.RequeueAfter, r.memory.retryAfter(key, cs.UID))
-	}
-	return result, nil
+	return result, errors.Join(o.scaleErr, o.updateErr, statusErr)
 }
 
 // trimPodsToDelete writes the names that are left, if nobody changed the CloneSet meanwhile (weakness 24).

@@ -14,7 +14,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -258,11 +257,6 @@ func TestDeletesNameTheUID(t *testing.T) {
 	}
 }
 
-func withClaims(s *appsv1beta1.CloneSet) {
-	s.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}}
-	s.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
-}
-
 func TestS_cloneset_30_ReleaseWritesOwners(t *testing.T) {
 	f := newFixture(t, interceptor.Funcs{}, withClaims)
 	if _, err := f.reconcileOnce(); err != nil {
@@ -455,26 +449,6 @@ func TestLongWaitsAreExplained(t *testing.T) {
 		if got, _ := m.stall(key, "uid", step.why, now); got != step.report {
 			t.Errorf("%+v: reported %v", step, got)
 		}
-	}
-}
-
-func TestRetriesDoNotDelayThePlan(t *testing.T) {
-	f := newFixture(t, interceptor.Funcs{})
-	set, boom := f.set(), errors.New("boom")
-	for range 15 {
-		result, err := f.retry(context.Background(), set, ctrl.Result{RequeueAfter: time.Second}, boom)
-		if err != nil || result.RequeueAfter <= 0 || result.RequeueAfter > time.Second {
-			t.Errorf("got %v, %v", result, err)
-		}
-	}
-	if _, err := f.retry(context.Background(), set, ctrl.Result{}, boom); !errors.Is(err, boom) {
-		t.Errorf("got %v", err)
-	}
-	if result, err := f.retry(context.Background(), set, ctrl.Result{RequeueAfter: time.Minute}, nil); err != nil || result.RequeueAfter != time.Minute {
-		t.Errorf("got %v, %v", result, err)
-	}
-	if result, _ := f.retry(context.Background(), set, ctrl.Result{RequeueAfter: time.Minute}, boom); result.RequeueAfter != 5*time.Millisecond {
-		t.Errorf("after a success: %v", result)
 	}
 }
 

@@ -71,7 +71,7 @@ func (p *planner) takenIDs() map[string]bool {
 		taken[id] = true
 	}
 	for _, pd := range p.s.Pods {
-		taken[idOf(pd)] = true
+		taken[p.podID(pd)] = true
 		taken[pod.ShortHash(pd.Name)] = true
 	}
 	for _, c := range p.s.Claims {

@@ -109,9 +109,7 @@ const (
 	StandardRollingUpdateType RollingUpdateType = "Standard"
 	// InplaceRollingUpdateType updates the pod in place if the change allows it, else recreates it.
 	InplaceRollingUpdateType RollingUpdateType = "InPlaceIfPossible"
-	// DeprecatedSurgingRollingUpdateType means Standard with maxSurge.
-	//
-	// Deprecated: use Standard.
+	// DeprecatedSurgingRollingUpdateType means Standard with maxSurge; it is no longer to be used.
 	DeprecatedSurgingRollingUpdateType RollingUpdateType = "Surging"
 )
 

@@ -37,7 +37,7 @@ func TestScaleKeepsHiddenFields_S_advanced_statefulset_40(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = beta.Delete(context.Background(), sample.GetName(), metav1.DeleteOptions{}) }) //nolint:errcheck // the lab goes away
+	t.Cleanup(func() { _ = beta.Delete(context.Background(), sample.GetName(), metav1.DeleteOptions{}) })
 	for _, subresource := range [][]string{nil, {"scale"}} {
 		if _, err := alpha.Patch(ctx, sample.GetName(), types.MergePatchType, []byte(`{"spec":{"replicas":7}}`), metav1.PatchOptions{}, subresource...); err != nil {
 			t.Fatal(err)
@@ -65,7 +65,7 @@ func TestCronJobList_S_advancedcronjob_23(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = beta.Delete(context.Background(), sample.GetName(), metav1.DeleteOptions{}) }) //nolint:errcheck // the lab goes away
+	t.Cleanup(func() { _ = beta.Delete(context.Background(), sample.GetName(), metav1.DeleteOptions{}) })
 	list, err := alpha.List(ctx, metav1.ListOptions{})
 	if err != nil || len(list.Items) == 0 {
 		t.Fatalf("%d items, %v", len(list.Items), err)
@@ -91,7 +91,7 @@ func TestScaleThroughBothVersions_S_cloneset_3(t *testing.T) {
 	if _, err := beta.Create(ctx, sample, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = beta.Delete(context.Background(), "scaled", metav1.DeleteOptions{}) }) //nolint:errcheck // the lab goes away
+	t.Cleanup(func() { _ = beta.Delete(context.Background(), "scaled", metav1.DeleteOptions{}) })
 	status := []byte(`{"status":{"replicas":3,"readyReplicas":0,"availableReplicas":0,"updatedReplicas":0,"updatedReadyReplicas":0,"labelSelector":"app=cloneset-sample"}}`)
 	if _, err := beta.Patch(ctx, "scaled", types.MergePatchType, status, metav1.PatchOptions{}, "status"); err != nil {
 		t.Fatal(err)
@@ -102,8 +102,8 @@ func TestScaleThroughBothVersions_S_cloneset_3(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		replicas, _, _ := unstructured.NestedInt64(scale.Object, "spec", "replicas")    //nolint:errcheck // 0 fails below
-		selector, _, _ := unstructured.NestedString(scale.Object, "status", "selector") //nolint:errcheck // "" fails below
+		replicas, _, _ := unstructured.NestedInt64(scale.Object, "spec", "replicas")
+		selector, _, _ := unstructured.NestedString(scale.Object, "status", "selector")
 		if replicas != int64(5+i) || selector != "app=cloneset-sample" {
 			t.Errorf("%s: scale is %v", version, scale.Object)
 		}
@@ -119,7 +119,7 @@ func TestBothVersionsAgree_S_platform_20(t *testing.T) {
 	if _, err := namespaces.Create(ctx, ns, metav1.CreateOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	r := rand.New(rand.NewSource(1)) //nolint:gosec // repeatable
+	r := rand.New(rand.NewSource(1))
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(16)
 	for i := range n {

@@ -18,7 +18,7 @@ const samples = "../../../config/samples"
 
 func readSample(t *testing.T, file string) *unstructured.Unstructured {
 	t.Helper()
-	data, err := os.ReadFile(file) //nolint:gosec // a sample
+	data, err := os.ReadFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}

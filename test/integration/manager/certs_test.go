@@ -5,6 +5,7 @@ package manager_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -53,27 +54,6 @@ func replicas(t *testing.T, n int) (*balancer, []*running) {
 	}
 	wg.Wait()
 	return b, managers
-}
-
-func TestFreshInstall_S_platform_1(t *testing.T) {
-	installed(t, install.Options{})
-	begin := time.Now()
-	replicas(t, 2)
-	if d := time.Since(begin); d > time.Minute {
-		t.Errorf("ready after %s", d)
-	}
-	data := secret(t).Data
-	for _, key := range []string{certs.CACert, certs.CAKey, certs.LeafCert, certs.LeafKey, certs.ServerCert, certs.ServerKey} {
-		if len(data[key]) == 0 {
-			t.Errorf("the Secret lacks %s", key)
-		}
-	}
-	if err := injected(t, data[certs.CACert]); err != nil {
-		t.Error(err)
-	}
-	if len(clientConfigs(t)) == 0 || len(conversions(t)) == 0 {
-		t.Error("there is nothing to inject into")
-	}
 }
 
 // TestUpgradeFromOpenKruise: entries of webhooks that we don't serve and the cached template leave the configuration,
@@ -269,9 +249,7 @@ func TestConfigurationDeleted_S_platform_7(t *testing.T) {
 	if err := m.Ready(t.Context()); err != nil {
 		t.Errorf("the manager is not ready any more: %v", err)
 	}
-	if err := install.Install(t.Context(), cfg, install.Options{WebhookHost: "127.0.0.1"}); err != nil {
-		t.Fatal(err)
-	}
+	reinstall(t, install.Options{})
 	eventually(t, 15*time.Second, "the CA is injected", func() error { return injected(t, secret(t).Data[certs.CACert]) })
 }
 
@@ -352,5 +330,37 @@ func TestExternalCertificates_S_platform_9(t *testing.T) {
 				t.Errorf("%T was written by %s", obj, f.Manager)
 			}
 		}
+	}
+}
+
+// TestServiceMode_S_platform_2: without WEBHOOK_HOST entries name the Service, and the certificate that is served is for
+// it: names, usage, chain to the CA of the Secret.
+func TestServiceMode_S_platform_2(t *testing.T) {
+	installed(t, install.Options{})
+	o := options(t)
+	o.Webhook.Host = ""
+	m := run(t, o)
+	for name, c := range clientConfigs(t) {
+		if c.URL != nil || c.Service == nil || c.Service.Name != "kruise-webhook-service" || c.Service.Namespace != "kruise-system" {
+			t.Errorf("webhook %s: %v %v", name, c.URL, c.Service)
+		}
+	}
+	for name, c := range conversions(t) {
+		if c.URL != nil || c.Service == nil || *c.Service.Path != "/convert" || *c.Service.Port != 443 {
+			t.Errorf("CRD %s: %v %v", name, c.URL, c.Service)
+		}
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(secret(t).Data[certs.CACert])
+	for _, name := range []string{"localhost", "kruise-webhook-service.kruise-system.svc"} {
+		conn, err := tls.Dial("tcp", m.WebhookAddr(), &tls.Config{RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS13})
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf := conn.ConnectionState().PeerCertificates[0]
+		if len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != x509.ExtKeyUsageServerAuth || len(leaf.DNSNames) != 3 {
+			t.Errorf("usage %v, names %v", leaf.ExtKeyUsage, leaf.DNSNames)
+		}
+		_ = conn.Close()
 	}
 }

@@ -214,9 +214,7 @@ func TestCRDInstalledLater_S_platform_17(t *testing.T) {
 		return nil
 	})
 	for round := range 2 {
-		if err := install.Install(t.Context(), cfg, install.Options{WebhookHost: "127.0.0.1"}); err != nil {
-			t.Fatal(err)
-		}
+		reinstall(t, install.Options{})
 		eventually(t, 10*time.Second, "the CloneSet controller runs", func() error {
 			if n := m.RunningFeatures(); n != 2 {
 				return fmt.Errorf("%d features run", n)
