@@ -163,6 +163,8 @@ const (
 	WaitScaleLimit WaitReason = "ScaleMaxUnavailable"
 	// WaitHook: a lifecycle hook holds the pod back.
 	WaitHook WaitReason = "LifecycleHook"
+	// WaitScheduling: the pod has no node yet.
+	WaitScheduling WaitReason = "Scheduling"
 	// WaitPaused: updating is paused.
 	WaitPaused WaitReason = "Paused"
 	// WaitOnDelete: pods move only when they are deleted by hand.

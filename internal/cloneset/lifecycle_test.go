@@ -56,7 +56,7 @@ func TestS_pod_lifecycle_1_NoHooks(t *testing.T) {
 	w.Remove(w.Names()[0])
 	w.Reconcile()
 	p := w.one(lifecycle.PreparingNormal)
-	w.Reconcile()
+	w.wantWait(w.Reconcile(), cloneset.WaitScheduling)
 	w.one(lifecycle.PreparingNormal)
 	w.Schedule(p)
 	w.Reconcile()
@@ -391,6 +391,23 @@ func TestS_pod_lifecycle_26_S_pod_lifecycle_27_Ranks(t *testing.T) {
 		}
 	}
 	w.want(4, 4, 4)
+}
+
+func TestPreparingUpdateGoesOnWithoutBudget(t *testing.T) {
+	// The pod counts as new while scaling, so that it gets no surge pod, and as old while updating: without maxUnavailable
+	// nothing else would ever take it out of its wait.
+	w := start(t, 3, inPlace, hooked, beforeUpdate(hook()), partition("2"))
+	w.Gates.PreparingUpdateAsUpdate = true
+	w.change(image("app:v2"))
+	w.settle()
+	p := w.one(lifecycle.PreparingUpdate)
+	w.change(maxUnavailable("0"), maxSurge("1"))
+	w.settle()
+	w.label(p, hookLabel, "false")
+	w.settle()
+	w.label(p, hookLabel, "true")
+	w.settle()
+	w.want(3, 1, 3)
 }
 
 func TestS_pod_lifecycle_34_PreparingUpdateAsUpdate(t *testing.T) {
