@@ -289,6 +289,56 @@ func TestS_pod_lifecycle_17_PreparingDeleteIsNotUpdated(t *testing.T) {
 	}
 }
 
+func TestWaitingPodsUseTheBudget(t *testing.T) {
+	// A pod that waits in PreparingDelete is unavailable, so of a budget of 2 only one pod is left to update.
+	w := start(t, 4, inPlace, hooked, preDelete(hook()), maxUnavailable("2"))
+	w.specify(w.Names()[0])
+	w.settle()
+	w.one(lifecycle.PreparingDelete)
+	w.change(image("app:v2"))
+	w.steps(func() {
+		if n := w.unavailable(); n > 2 {
+			t.Errorf("%d unavailable", n)
+		}
+	})
+	w.want(4, 3, 3)
+}
+
+func TestScaleInWaitsForPendingDeletions(t *testing.T) {
+	w := start(t, 4, hooked, preDelete(hook()))
+	w.change(replicas(3))
+	w.settle()
+	p := w.one(lifecycle.PreparingDelete)
+	w.change(replicas(2))
+	w.settle()
+	w.one(lifecycle.PreparingDelete)
+	w.wantWait(w.Reconcile(), cloneset.WaitDeletions)
+	w.label(p, hookLabel, "false")
+	w.settle()
+	w.want(3, 3, 2)
+	w.one(lifecycle.PreparingDelete)
+}
+
+func TestRollbackByPartitionAsksTheHook(t *testing.T) {
+	// A pod that waits to be moved back is not taken for one whose update was called off.
+	w := start(t, 3, inPlace, hooked, partition("1"), maxUnavailable("1"))
+	w.Gates.PartitionRollback = true
+	w.change(image("app:v2"))
+	w.settle()
+	w.want(3, 2, 3)
+	w.change(partition("3"), func(s *set) { s.Spec.Lifecycle = &pub.Lifecycle{InPlaceUpdate: hook()} })
+	for range 2 {
+		w.settle()
+		p := w.one(lifecycle.PreparingUpdate)
+		w.label(p, hookLabel, "false")
+		w.settle()
+		w.one(lifecycle.Updated)
+		w.label(p, hookLabel, "true")
+	}
+	w.settle()
+	w.want(3, 0, 3)
+}
+
 func TestS_pod_lifecycle_22_PreparingUpdateFirst(t *testing.T) {
 	w := start(t, 3, inPlace, hooked, beforeUpdate(hook()), maxUnavailable("1"), func(s *set) {
 		rolling(s).PriorityStrategy = &pub.UpdatePriorityStrategy{WeightPriority: []pub.UpdatePriorityWeightTerm{

@@ -14,12 +14,12 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -240,10 +240,7 @@ func TestDeletesNameTheUID(t *testing.T) {
 			uids = append(uids, string(*p.UID))
 		}
 		return c.Delete(ctx, o, opts...)
-	}}, func(s *appsv1beta1.CloneSet) {
-		s.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}}
-		s.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
-	})
+	}}, withClaims)
 	if _, err := f.reconcileOnce(); err != nil {
 		t.Fatal(err)
 	}
@@ -257,6 +254,92 @@ func TestDeletesNameTheUID(t *testing.T) {
 	}
 	if len(uids) != 4 || len(f.podNames()) != 3 {
 		t.Errorf("deleted %v, left %v", uids, f.podNames())
+	}
+}
+
+func TestS_cloneset_30_ReleaseWritesOwners(t *testing.T) {
+	f := newFixture(t, interceptor.Funcs{}, withClaims)
+	if _, err := f.reconcileOnce(); err != nil {
+		t.Fatal(err)
+	}
+	p := &corev1.Pod{}
+	key := types.NamespacedName{Namespace: "ns", Name: f.podNames()[0]}
+	if err := f.server.Get(context.Background(), key, p); err != nil {
+		t.Fatal(err)
+	}
+	p.Labels["app"] = "debug"
+	if err := f.server.Update(context.Background(), p); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.reconcileOnce(); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.server.Get(context.Background(), key, p); err != nil || len(p.OwnerReferences) != 0 {
+		t.Errorf("owners %v, %v", p.OwnerReferences, err)
+	}
+	claim := &corev1.PersistentVolumeClaim{}
+	if err := f.server.Get(context.Background(), types.NamespacedName{Namespace: "ns", Name: "data-" + key.Name}, claim); err != nil || !metav1.IsControlledBy(claim, p) {
+		t.Errorf("owners of the claim %v, %v", claim.OwnerReferences, err)
+	}
+	if n := len(f.podNames()); n != 6 {
+		t.Errorf("%d pods", n)
+	}
+}
+
+func TestPodsToDeleteIsTrimmed(t *testing.T) {
+	f := newFixture(t, interceptor.Funcs{}, func(s *appsv1beta1.CloneSet) {
+		s.Spec.ScaleStrategy.PodsToDelete = []string{"web-gone"}
+	})
+	if _, err := f.reconcileOnce(); err != nil {
+		t.Fatal(err)
+	}
+	if left := f.set().Spec.ScaleStrategy.PodsToDelete; len(left) != 0 {
+		t.Errorf("left %v", left)
+	}
+}
+
+func TestS_cloneset_37_RejectedPodDoesNotBlockOthers(t *testing.T) {
+	rejected := ""
+	f := newFixture(t, interceptor.Funcs{Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+		if isPod(o) && o.GetName() == rejected {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, o.GetName(), errors.New("denied by policy"))
+		}
+		return c.Patch(ctx, o, p, opts...)
+	}}, func(s *appsv1beta1.CloneSet) {
+		s.Spec.UpdateStrategy.RollingUpdate = &appsv1beta1.RollingUpdateCloneSetStrategy{
+			MaxUnavailable: ptr.To(intstr.FromInt32(3)), PodUpdatePolicy: appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType,
+		}
+	})
+	if _, err := f.reconcileOnce(); err != nil {
+		t.Fatal(err)
+	}
+	rejected = f.podNames()[0]
+	set := f.set()
+	set.Spec.Template.Spec.Containers[0].Image = "app:v2"
+	if err := f.server.Update(context.Background(), set); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.reconcileOnce(); err == nil || !strings.Contains(err.Error(), rejected) {
+		t.Errorf("got %v", err)
+	}
+	updated := 0
+	for _, name := range f.podNames() {
+		p := &corev1.Pod{}
+		if err := f.server.Get(context.Background(), types.NamespacedName{Namespace: "ns", Name: name}, p); err != nil {
+			t.Fatal(err)
+		}
+		if p.Spec.Containers[0].Image == "app:v2" {
+			updated++
+		}
+	}
+	if updated != 2 {
+		t.Errorf("%d pods updated", updated)
+	}
+	if c := condition(f.set(), appsv1beta1.CloneSetConditionFailedUpdate); c.Status != corev1.ConditionTrue || !strings.Contains(c.Message, rejected) {
+		t.Errorf("FailedUpdate %+v", c)
+	}
+	if !f.hasEvent("FailedUpdatePodInPlace") {
+		t.Error("no event")
 	}
 }
 

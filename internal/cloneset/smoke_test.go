@@ -72,7 +72,12 @@ func TestSmoke(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 
 	replicas := 20
 	if s := os.Getenv("SMOKE_REPLICAS"); s != "" {
@@ -114,6 +119,70 @@ func smoke(ctx context.Context, t *testing.T, c client.Client, web *set) {
 		}
 		waitRolledOut(ctx, t, c, web)
 		t.Logf("%s in %s", step.name, time.Since(begin))
+	}
+	released := smokeRelease(ctx, t, c, web)
+	waitFor(t, "the release", func() bool {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(released), released); err != nil {
+			t.Fatal(err)
+		}
+		return len(released.OwnerReferences) == 0
+	})
+	waitRolledOut(ctx, t, c, web)
+	smokeClaims(ctx, t, c, web.Namespace)
+}
+
+func smokeRelease(ctx context.Context, t *testing.T, c client.Client, web *set) *corev1.Pod {
+	t.Helper()
+	var pods corev1.PodList
+	if err := c.List(ctx, &pods, client.InNamespace(web.Namespace), client.MatchingLabels{"app": "web"}); err != nil {
+		t.Fatal(err)
+	}
+	released := pods.Items[0].DeepCopy()
+	released.Labels["app"] = "debug"
+	if err := c.Patch(ctx, released, client.MergeFrom(&pods.Items[0])); err != nil {
+		t.Fatal(err)
+	}
+	return released
+}
+
+// smokeClaims checks claims on pods that never get a node, since the lab has no storage.
+func smokeClaims(ctx context.Context, t *testing.T, c client.Client, namespace string) {
+	t.Helper()
+	db := sim.Set(3, claimTemplate("1Gi"))
+	db.Namespace, db.Name = namespace, "db"
+	db.Spec.Selector.MatchLabels["app"], db.Spec.Template.Labels["app"] = "db", "db"
+	db.Spec.VolumeClaimTemplates[0].Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+	if err := c.Create(ctx, db); err != nil {
+		t.Fatal(err)
+	}
+	claims := func() int {
+		var list corev1.PersistentVolumeClaimList
+		if err := c.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+			t.Fatal(err)
+		}
+		return len(list.Items)
+	}
+	waitFor(t, "3 claims", func() bool { return claims() == 3 })
+	waitFor(t, "3 pods", func() bool {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(db), db); err != nil {
+			t.Fatal(err)
+		}
+		return db.Status.Replicas == 3
+	})
+	base := db.DeepCopy()
+	db.Spec.Replicas = ptr.To[int32](1)
+	if err := c.Patch(ctx, db, client.MergeFrom(base)); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "1 claim", func() bool { return claims() == 1 })
+}
+
+func waitFor(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no end of waiting for " + what)
+		}
 	}
 }
 

@@ -158,9 +158,7 @@ func (w *World) Snapshot() cloneset.Snapshot {
 			s.Claims = append(s.Claims, w.Claims[name])
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.Jobs)) {
-		s.PullJobs = append(s.PullJobs, name)
-	}
+	s.PullJobs = slices.Sorted(maps.Keys(w.Jobs))
 	if w.NodeLabels != nil {
 		s.NodeLabels = func(n string) (map[string]string, bool) { l, ok := w.NodeLabels[n]; return l, ok }
 	}
@@ -223,6 +221,19 @@ func (w *World) lost() bool { return w.Lose != nil && w.Lose() }
 func (w *World) Apply(d *cloneset.Decision) {
 	for _, e := range d.Events {
 		w.Events = append(w.Events, e.Reason)
+	}
+	once := map[string]bool{}
+	for _, e := range d.Edits {
+		if once[e.Pod.Name] {
+			panic("two writes to pod " + e.Pod.Name)
+		}
+		once[e.Pod.Name] = true
+	}
+	for _, e := range d.Delete {
+		if once[e.Pod.Name] {
+			panic("pod " + e.Pod.Name + " is written and deleted")
+		}
+		once[e.Pod.Name] = true
 	}
 	claimsOK := true
 	for _, c := range d.Claims {
