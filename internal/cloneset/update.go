@@ -109,12 +109,13 @@ func (p *planner) candidates(n updating, target *appsv1.ControllerRevision) (sel
 	return ordered[:k], ordered[k:]
 }
 
-// underWay sorts pods that a rollout has begun with before others.
+// underWay sorts pods that a rollout has begun with before others. Those that wait for a hook come before those marked
+// for deletion: the latter may have to wait until the former serve again.
 func (i *podInfo) underWay() int {
 	switch {
-	case i.specified:
-		return 0
 	case i.state == lifecycle.PreparingUpdate:
+		return 0
+	case i.specified:
 		return 1
 	case i.state == lifecycle.Updating || i.state == lifecycle.Updated:
 		return 2
