@@ -21,6 +21,8 @@ type remembered struct {
 	uid    types.UID
 	status time.Time
 	taken  map[string]bool
+	// pods is the number of its pods.
+	pods int
 	// stalled says what nothing moves for, since when, and whether that was reported.
 	stalled  string
 	since    time.Time
@@ -96,4 +98,20 @@ func (m *memory) stall(key types.NamespacedName, uid types.UID, why string, now 
 	}
 	r.reported = true
 	return true, 0
+}
+
+// pods returns the number of pods the CloneSet had when it was last observed.
+func (m *memory) pods(key types.NamespacedName) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.sets[key]; r != nil {
+		return r.pods
+	}
+	return 0
+}
+
+func (m *memory) observed(key types.NamespacedName, uid types.UID, pods int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(key, uid).pods = pods
 }

@@ -102,6 +102,7 @@ func (r *reconciler) observe(ctx context.Context, cs *appsv1beta1.CloneSet, sele
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
 	s.Pods = pointers(pods.Items)
+	r.memory.observed(client.ObjectKeyFromObject(cs), cs.UID, len(s.Pods))
 	var claims corev1.PersistentVolumeClaimList
 	if err := r.client.List(ctx, &claims, mine...); err != nil {
 		return nil, fmt.Errorf("list claims: %w", err)

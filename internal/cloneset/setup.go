@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -83,12 +84,13 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 	if !o.FilterEvents {
 		matters = nil
 	}
+	delay := func(key types.NamespacedName) time.Duration { return coalesce(r.memory.pods(key)) }
 	return ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		For(&appsv1beta1.CloneSet{}, builder.WithPredicates(specChanged())).
-		Watches(&corev1.Pod{}, enqueueOwner(matters)).
-		Watches(&corev1.PersistentVolumeClaim{}, enqueueOwner(leaves)).
-		Watches(&appsv1.ControllerRevision{}, enqueueOwner(leaves)).
+		Watches(&corev1.Pod{}, enqueueOwner(delay, matters)).
+		Watches(&corev1.PersistentVolumeClaim{}, enqueueOwner(delay, leaves)).
+		Watches(&appsv1.ControllerRevision{}, enqueueOwner(delay, leaves)).
 		WatchesRawSource(timers).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: o.Workers,
