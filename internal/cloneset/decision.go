@@ -163,6 +163,8 @@ const (
 	WaitScaleLimit WaitReason = "ScaleMaxUnavailable"
 	// WaitHook means: a lifecycle hook holds the pod back.
 	WaitHook WaitReason = "LifecycleHook"
+	// WaitScheduling means: the pod has no node yet.
+	WaitScheduling WaitReason = "Scheduling"
 	// WaitPaused means: updating is paused.
 	WaitPaused WaitReason = "Paused"
 	// WaitOnDelete means: pods move only when they are deleted by hand.

@@ -134,6 +134,9 @@ func TestS_inplace_update_32_Budget(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	w.wantWait(d, cloneset.WaitBudget)
+	if len(d.Waits) != 3 {
+		t.Errorf("not every pod has a reason: %v", d.Waits)
+	}
 	if d := plan(1); len(d.Edits) != 1 {
 		t.Errorf("%d edits", len(d.Edits))
 	}

@@ -56,7 +56,7 @@ func TestS_pod_lifecycle_1_NoHooks(t *testing.T) {
 	w.Remove(w.Names()[0])
 	w.Reconcile()
 	p := w.one(lifecycle.PreparingNormal)
-	w.Reconcile()
+	w.wantWait(w.Reconcile(), cloneset.WaitScheduling)
 	w.one(lifecycle.PreparingNormal)
 	w.Schedule(p)
 	w.Reconcile()
@@ -441,6 +441,44 @@ func TestS_pod_lifecycle_26_S_pod_lifecycle_27_Ranks(t *testing.T) {
 		}
 	}
 	w.want(4, 4, 4)
+}
+
+func TestPreparingUpdateAndSpecifiedDoNotWaitForEachOther(t *testing.T) {
+	// Two pods wait for their hook when the partition leaves only one to be updated and a third is to be deleted. It can't
+	// be deleted while they are out of service, so one of them has to go first.
+	w := start(t, 5, inPlace, hooked, beforeUpdate(hook()), partition("3"), maxUnavailable("2"))
+	w.change(image("app:v2"))
+	w.settle()
+	waiting := w.inState(lifecycle.PreparingUpdate)
+	if len(waiting) != 2 {
+		t.Fatalf("%v wait", waiting)
+	}
+	w.change(partition("4"), maxUnavailable("1"))
+	w.specify(slices.DeleteFunc(w.Names(), func(n string) bool { return slices.Contains(waiting, n) })[0])
+	w.settle()
+	w.change(func(s *set) { s.Spec.Lifecycle = nil })
+	w.settle()
+	w.want(5, 1, 5)
+	if n := w.count(pod.IsSpecifiedDelete); n != 0 {
+		t.Errorf("%d pods still to be deleted", n)
+	}
+}
+
+func TestPreparingUpdateGoesOnWithoutBudget(t *testing.T) {
+	// The pod counts as new while scaling, so that it gets no surge pod, and as old while updating: without maxUnavailable
+	// nothing else would ever take it out of its wait.
+	w := start(t, 3, inPlace, hooked, beforeUpdate(hook()), partition("2"))
+	w.Gates.PreparingUpdateAsUpdate = true
+	w.change(image("app:v2"))
+	w.settle()
+	p := w.one(lifecycle.PreparingUpdate)
+	w.change(maxUnavailable("0"), maxSurge("1"))
+	w.settle()
+	w.label(p, hookLabel, "false")
+	w.settle()
+	w.label(p, hookLabel, "true")
+	w.settle()
+	w.want(3, 1, 3)
 }
 
 func TestS_pod_lifecycle_34_PreparingUpdateAsUpdate(t *testing.T) {

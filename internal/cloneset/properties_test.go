@@ -5,6 +5,7 @@ package cloneset_test
 import (
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
@@ -38,13 +39,87 @@ func TestProperties(t *testing.T) {
 		}
 		defer func() { _ = checks.Value.Set(checks.DefValue) }()
 	}
+	total, covered := 0, map[string]int{}
 	rapid.Check(t, func(t *rapid.T) {
 		r := newRun(t)
-		for range rapid.IntRange(1, 25).Draw(t, "length") {
+		r.rounds(between(t, 0, 8, "start"))
+		for range between(t, 1, 12, "length") {
 			r.act()
+			r.rounds(between(t, 0, 4, "rounds") / 2)
 		}
 		r.finish()
+		total++
+		for what := range r.seen {
+			covered[what]++
+		}
 	})
+	checkCoverage(t, total, covered)
+}
+
+// coverage is what has to occur in at least one of this many sequences, or the properties prove little.
+var coverage = map[string]int{
+	"in place": 10, "recreate": 12, "surge": 10, "moved back": 600, "lost write": 8, "claim change": 30, "not available": 2,
+	"prepare update": 150, "prepare delete": 60, "cancel delete": 600, "release": 15, "take over": 15,
+	"delete " + string(cloneset.DeleteSpecified): 8, "delete " + string(cloneset.DeleteScaleIn): 8, "delete " + string(cloneset.DeleteReleased): 80,
+	"wait " + string(cloneset.WaitPartition): 5, "wait " + string(cloneset.WaitMaxUnavailable): 8, "wait " + string(cloneset.WaitPaused): 60,
+	"wait " + string(cloneset.WaitHook): 40, "wait " + string(cloneset.WaitScaleLimit): 200, "wait " + string(cloneset.WaitInPlace): 150,
+	"wait " + string(cloneset.WaitScaling): 8, "wait " + string(cloneset.WaitDeletions): 120, "wait " + string(cloneset.WaitClaims): 140,
+	"wait " + string(cloneset.WaitSurplus): 1000,
+}
+
+func checkCoverage(t *testing.T, total int, covered map[string]int) {
+	t.Helper()
+	for _, what := range slices.Sorted(maps.Keys(coverage)) {
+		t.Logf("%6d of %d sequences: %s", covered[what], total, what)
+	}
+	if t.Failed() || total < 5000 {
+		return
+	}
+	for what, oneIn := range coverage {
+		if covered[what]*oneIn < total {
+			t.Errorf("%q occurs in %d of %d sequences, expected one in %d", what, covered[what], total, oneIn)
+		}
+	}
+}
+
+// observe notes what a reconcile covers.
+func (r *run) observe(d *cloneset.Decision, before view) {
+	for _, e := range d.Edits {
+		switch e.Kind {
+		case cloneset.EditInPlace:
+			r.seen["in place"] = true
+		case cloneset.EditRecreate:
+			r.seen["recreate"] = true
+		case cloneset.EditPrepareUpdate:
+			r.seen["prepare update"] = true
+		case cloneset.EditPrepareDelete:
+			r.seen["prepare delete"] = true
+		case cloneset.EditCancelDelete:
+			r.seen["cancel delete"] = true
+		case cloneset.EditRelease:
+			r.seen["release"] = true
+		case cloneset.EditOwner:
+			r.seen["take over"] = true
+		}
+		if e.Revision != "" && e.Revision != d.Status.UpdateRevision {
+			r.seen["moved back"] = true
+		}
+	}
+	for _, e := range d.Delete {
+		r.seen["delete "+string(e.Reason)] = true
+	}
+	for _, w := range d.Waits {
+		r.seen["wait "+string(w.Reason)] = true
+	}
+	if before.total+len(d.Create) > int(*r.Set.Spec.Replicas) && len(d.Create) > 0 {
+		r.seen["surge"] = true
+	}
+	if len(d.Claims) > 0 {
+		r.seen["claim change"] = true
+	}
+	if before.available < before.total {
+		r.seen["not available"] = true
+	}
 }
 
 // run is one sequence.
@@ -54,25 +129,31 @@ type run struct {
 	// images counts the images so far; broken ones are in World.Broken.
 	images int
 	log    []string
+	// seen is what the sequence covers.
+	seen map[string]bool
 }
 
 func newRun(t *rapid.T) *run {
-	s := sim.Set(int32(rapid.IntRange(0, 6).Draw(t, "replicas")))
-	r := &run{World: sim.New(s), t: t, images: 1}
-	if rapid.IntRange(0, 2).Draw(t, "unreliable") == 0 {
+	s := sim.Set(int32(between(t, 1, 6, "replicas")))
+	r := &run{World: sim.New(s), t: t, images: 1, seen: map[string]bool{}}
+	if between(t, 0, 2, "unreliable") == 0 {
 		// One write in a few fails, as they do when the manager is killed in the middle.
-		r.Lose = func() bool { return rapid.IntRange(0, 4).Draw(t, "lose") == 0 }
+		r.Lose = func() bool {
+			lost := between(t, 0, 4, "lose") == 0
+			r.seen["lost write"] = r.seen["lost write"] || lost
+			return lost
+		}
 	}
 	r.Gates.PartitionRollback = rapid.Bool().Draw(t, "rollback")
 	r.Gates.PreparingUpdateAsUpdate = rapid.Bool().Draw(t, "asUpdate")
 	r.Change(func(s *set) {
 		r.drawPolicy(s)
 		r.drawNumbers(s)
-		if rapid.IntRange(0, 3).Draw(t, "claims") == 0 {
+		if between(t, 0, 3, "claims") == 0 {
 			claimTemplate("1Gi")(s)
 			s.Spec.ScaleStrategy.EnablePVCReuse = rapid.Bool().Draw(t, "reuse")
 		}
-		if rapid.IntRange(0, 3).Draw(t, "hooks") == 0 {
+		if between(t, 0, 3, "hooks") == 0 {
 			hooked(s)
 			s.Spec.Lifecycle = &pub.Lifecycle{}
 			if rapid.Bool().Draw(t, "preDelete") {
@@ -87,47 +168,79 @@ func newRun(t *rapid.T) *run {
 	return r
 }
 
+// bits are 8 random bits with no preference. Rapid's ranges prefer small numbers, which would leave most of what can
+// happen untried.
+var bits = rapid.Custom(func(t *rapid.T) int {
+	n := 0
+	for range 8 {
+		n <<= 1
+		if rapid.Bool().Draw(t, "bit") {
+			n++
+		}
+	}
+	return n
+})
+
+// between draws a number from low to high, all alike.
+func between(t *rapid.T, low, high int, what string) int {
+	return low + bits.Draw(t, what)%(high-low+1)
+}
+
+// choose draws one of the values, all alike.
+func choose[T any](t *rapid.T, values []T, what string) T {
+	return values[bits.Draw(t, what)%len(values)]
+}
+
 func (r *run) drawPolicy(s *set) {
-	rolling(s).PodUpdatePolicy = rapid.SampledFrom([]appsv1beta1.CloneSetPodUpdatePolicyType{
-		appsv1beta1.RecreateCloneSetPodUpdatePolicyType, appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType,
-	}).Draw(r.t, "policy")
+	rolling(s).PodUpdatePolicy = choose(r.t, []appsv1beta1.CloneSetPodUpdatePolicyType{
+		appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType, appsv1beta1.RecreateCloneSetPodUpdatePolicyType, appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType,
+	}, "policy")
 }
 
 // drawNumbers draws partition, maxUnavailable and maxSurge, of which the last two are never both zero.
 func (r *run) drawNumbers(s *set) {
-	rolling(s).Partition = num(rapid.SampledFrom([]string{"0", "0", "0", "1", "2", "5", "50%", "99%", "100%"}).Draw(r.t, "partition"))
-	rolling(s).MaxUnavailable = num(rapid.SampledFrom([]string{"0", "1", "1", "2", "25%", "100%"}).Draw(r.t, "maxUnavailable"))
-	rolling(s).MaxSurge = num(rapid.SampledFrom([]string{"0", "0", "1", "2", "50%"}).Draw(r.t, "maxSurge"))
+	rolling(s).Partition = num(choose(r.t, []string{"0", "0", "0", "1", "2", "5", "50%", "99%", "100%"}, "partition"))
+	rolling(s).MaxUnavailable = num(choose(r.t, []string{"0", "1", "1", "2", "25%", "100%"}, "maxUnavailable"))
+	rolling(s).MaxSurge = num(choose(r.t, []string{"0", "0", "1", "2", "50%"}, "maxSurge"))
 	if replicas := int(*s.Spec.Replicas); replicas > 0 &&
 		percent.Up(rolling(s).MaxUnavailable, replicas, 0) < 1 && percent.Up(rolling(s).MaxSurge, replicas, 0) < 1 {
 		rolling(s).MaxUnavailable = num("1")
 	}
 }
 
+// acts are the numbers of what act may do, the more often the likelier.
+var acts = []int{0, 0, 1, 1, 2, 2, 2, 2, 2, 3, 3, 3, 4, 5, 6, 6, 7, 8, 9, 10, 11, 11, 12, 13, 14, 15, 16, 17}
+
 // act does one thing that a user, a node or time does, or lets the controller and the kubelet work.
 func (r *run) act() {
-	switch what := rapid.IntRange(0, 15).Draw(r.t, "act"); what {
+	switch what := choose(r.t, acts, "act"); what {
+	case 16:
+		r.toPod("release", func(p *corev1.Pod) { r.ChangePod(p.Name, func(p *corev1.Pod) { p.Labels["app"] = "debug" }) })
+	case 17:
+		r.toPod("no controller", func(p *corev1.Pod) {
+			r.ChangePod(p.Name, func(p *corev1.Pod) { p.OwnerReferences[0].Controller = nil })
+		})
 	case 0:
 		r.Change(func(s *set) {
-			*s.Spec.Replicas = int32(rapid.IntRange(0, 6).Draw(r.t, "replicas"))
+			*s.Spec.Replicas = int32(between(r.t, 0, 6, "replicas"))
 			r.drawNumbers(s)
 		})
 	case 1:
 		r.Change(r.drawNumbers)
 	case 2:
-		r.newImage(rapid.IntRange(0, 3).Draw(r.t, "broken") == 0)
+		r.newImage(between(r.t, 0, 4, "broken") == 0)
 	case 3:
-		r.Change(image(fmt.Sprintf("app:v%d", rapid.IntRange(1, r.images).Draw(r.t, "rollback to"))))
+		r.Change(image(fmt.Sprintf("app:v%d", between(r.t, 1, r.images, "rollback to"))))
 	case 4:
-		r.Change(func(s *set) { env(fmt.Sprint(rapid.IntRange(0, 3).Draw(r.t, "env")))(s) })
+		r.Change(func(s *set) { env(fmt.Sprint(between(r.t, 0, 3, "env")))(s) })
 	case 5:
-		r.Change(paused(rapid.Bool().Draw(r.t, "paused")))
+		r.Change(paused(between(r.t, 0, 2, "paused") == 0))
 	case 6:
 		r.Change(func(s *set) {
 			r.drawPolicy(s)
-			s.Spec.MinReadySeconds = rapid.SampledFrom([]int32{0, 0, 10}).Draw(r.t, "minReady")
-			if rapid.IntRange(0, 5).Draw(r.t, "streaming") == 0 {
-				s.Spec.ScaleStrategy.MaxUnavailable = num(rapid.SampledFrom([]string{"1", "2", "100%"}).Draw(r.t, "limit"))
+			s.Spec.MinReadySeconds = choose(r.t, []int32{0, 0, 10}, "minReady")
+			if between(r.t, 0, 5, "streaming") == 0 {
+				s.Spec.ScaleStrategy.MaxUnavailable = num(choose(r.t, []string{"1", "2", "100%"}, "limit"))
 			} else {
 				s.Spec.ScaleStrategy.MaxUnavailable = nil
 			}
@@ -151,11 +264,11 @@ func (r *run) act() {
 	case 11:
 		r.toPod("release the hook", func(p *corev1.Pod) {
 			r.ChangePod(p.Name, func(p *corev1.Pod) {
-				p.Labels[hookLabel] = rapid.SampledFrom([]string{"true", "false"}).Draw(r.t, "hook")
+				p.Labels[hookLabel] = choose(r.t, []string{"true", "false"}, "hook")
 			})
 		})
 	case 12:
-		r.Now = r.Now.Add(time.Duration(rapid.IntRange(1, 30).Draw(r.t, "seconds")) * time.Second)
+		r.Now = r.Now.Add(time.Duration(between(r.t, 1, 30, "seconds")) * time.Second)
 	case 13:
 		r.toPod("sync", func(p *corev1.Pod) { r.Sync(p.Name) })
 	default:
@@ -163,6 +276,14 @@ func (r *run) act() {
 		if what == 15 {
 			r.Kubelet()
 		}
+	}
+}
+
+// rounds lets the controller and the kubelet work, so that what happens happens at all stages of a rollout.
+func (r *run) rounds(n int) {
+	for range n {
+		r.reconcile()
+		r.Kubelet()
 	}
 }
 
@@ -175,7 +296,7 @@ func (r *run) newImage(broken bool) {
 
 func (r *run) toPod(what string, f func(*corev1.Pod)) {
 	if names := r.Names(); len(names) > 0 {
-		f(r.Pods[rapid.SampledFrom(names).Draw(r.t, what)])
+		f(r.Pods[choose(r.t, names, what)])
 	}
 }
 
@@ -188,8 +309,10 @@ type view struct {
 
 func (r *run) view(updateRevision string) view {
 	v := view{specified: map[string]bool{}}
-	for _, n := range r.Names() {
-		p := r.Pods[n]
+	for n, p := range r.Pods {
+		if !pod.IsActive(p) || p.Labels["app"] != "web" || len(p.OwnerReferences) == 0 {
+			continue // released pods count for nothing, others even without the controller flag
+		}
 		v.total++
 		if pod.IsAvailable(p, r.Set.Spec.MinReadySeconds, r.Now) {
 			v.available++
@@ -208,9 +331,12 @@ func (r *run) view(updateRevision string) view {
 func (r *run) reconcile() cloneset.Decision {
 	d := cloneset.Plan(r.Snapshot())
 	before := r.view(d.Status.UpdateRevision)
-	if again := cloneset.Plan(r.Snapshot()); !slices.EqualFunc(d.Create, again.Create, func(a, b cloneset.Creation) bool { return a.Pod.Name == b.Pod.Name }) {
+	if len(d.Create) == 0 {
+		// nothing to compare
+	} else if again := cloneset.Plan(r.Snapshot()); !slices.EqualFunc(d.Create, again.Create, func(a, b cloneset.Creation) bool { return a.Pod.Name == b.Pod.Name }) {
 		r.t.Fatalf("a repeated plan creates other pods")
 	}
+	r.observe(&d, before)
 	r.Apply(&d)
 	r.log = append(r.log, summary(&d))
 	after := r.view(d.Status.UpdateRevision)
@@ -277,12 +403,11 @@ func (r *run) checkPartition(d *cloneset.Decision, before view) {
 	_, partition, _, _ := r.numbers()
 	begun := 0
 	for _, e := range d.Edits {
-		if e.Kind != cloneset.EditInPlace && e.Kind != cloneset.EditRecreate {
-			continue
-		}
-		if e.Revision == d.Status.UpdateRevision {
+		switch {
+		case e.Kind != cloneset.EditInPlace && e.Kind != cloneset.EditRecreate:
+		case e.Revision == d.Status.UpdateRevision: // of the decision: the write of the status may be lost
 			begun++
-		} else if !r.Gates.PartitionRollback {
+		case !r.Gates.PartitionRollback:
 			r.t.Fatalf("pod %s was moved back without the gate", e.Pod.Name)
 		}
 	}

@@ -103,6 +103,8 @@ func (p *planner) refreshLifecycle(i *podInfo, wanted string, progress inplace.P
 			fmt.Sprintf("the value %q of label %s is unknown and counts as Normal", r.UnknownState, pub.LifecycleStateKey))
 	}
 	switch {
+	case r.Wait != nil && r.Wait.Hook == "":
+		p.wait(i.Pod, WaitScheduling, r.Wait.Message)
 	case r.Wait != nil:
 		p.wait(i.Pod, WaitHook, r.Wait.Message)
 	case progress.Waiting != "":

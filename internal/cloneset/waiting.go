@@ -16,7 +16,7 @@ const waitingAfter = 30 * time.Second
 // what the user asked for, ScaleUpLimited has an event of its own.
 func (r WaitReason) stalls() bool {
 	switch r {
-	case WaitMaxUnavailable, WaitHook, WaitBudget, WaitInPlace, WaitDeletions, WaitClaims, WaitNotInPlace:
+	case WaitMaxUnavailable, WaitHook, WaitScheduling, WaitBudget, WaitInPlace, WaitDeletions, WaitClaims, WaitNotInPlace:
 		return true
 	}
 	return false

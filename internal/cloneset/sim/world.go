@@ -54,6 +54,8 @@ type World struct {
 	Lose func() bool
 
 	version, uids, nodes int
+	// taken are ids whose names belong to objects that the CloneSet no longer owns.
+	taken map[string]bool
 }
 
 // New makes a world with a CloneSet in it, defaulted as admission does where the planner relies on it.
@@ -67,6 +69,7 @@ func New(set *appsv1beta1.CloneSet) *World {
 		Jobs:      map[string]*appsv1beta1.ImagePullJob{},
 		Broken:    map[string]bool{},
 		Writes:    map[string]int{},
+		taken:     map[string]bool{},
 		Gates:     cloneset.Gates{EnvFromMetadata: true, ResizeSubresource: true},
 	}
 	set.UID, set.Generation, set.ResourceVersion = w.uid(), 1, w.next()
@@ -159,6 +162,7 @@ func (w *World) Snapshot() cloneset.Snapshot {
 	if w.NodeLabels != nil {
 		s.NodeLabels = func(n string) (map[string]string, bool) { l, ok := w.NodeLabels[n]; return l, ok }
 	}
+	s.TakenIDs = w.taken
 	s.Revisions = w.resolve()
 	return s
 }
@@ -356,8 +360,12 @@ func (w *World) create(c *cloneset.Creation) bool {
 		if w.lost() {
 			return false
 		}
-		if w.Claims[claim.Name] != nil {
-			panic("claim exists: " + claim.Name)
+		if other := w.Claims[claim.Name]; other != nil {
+			if owned(other, w.Set.UID) && other.DeletionTimestamp == nil {
+				panic("claim exists: " + claim.Name)
+			}
+			w.taken[c.Pod.Labels[appsv1beta1.CloneSetInstanceID]] = true
+			return true
 		}
 		claim.UID, claim.ResourceVersion = w.uid(), w.next()
 		w.Claims[claim.Name] = claim
@@ -365,8 +373,12 @@ func (w *World) create(c *cloneset.Creation) bool {
 	if w.lost() {
 		return false
 	}
-	if w.Pods[c.Pod.Name] != nil {
-		panic("pod exists: " + c.Pod.Name)
+	if other := w.Pods[c.Pod.Name]; other != nil {
+		if owned(other, w.Set.UID) {
+			panic("pod exists: " + c.Pod.Name)
+		}
+		w.taken[c.Pod.Labels[appsv1beta1.CloneSetInstanceID]] = true // of a released pod: another id is needed
+		return true
 	}
 	p := c.Pod
 	p.UID, p.ResourceVersion, p.CreationTimestamp = w.uid(), w.next(), metav1.NewTime(w.Now)

@@ -16,7 +16,8 @@ import (
 
 // Cancel plans the writes that undo an update of which only the record was written, or whose grace period still runs:
 // for a pod that the workload no longer wants to update, or whose resize was refused. If the containers were changed
-// already, all that is left to do is to let a pod serve whose node refused a resize. The pod's lifecycle state is left to lifecycle.Refresh. An error is a *MalformedError.
+// already, all that is left to do is to let a pod serve whose node refused a resize. The pod's lifecycle state is left to
+// lifecycle.Refresh. An error is a *MalformedError.
 func Cancel(p *corev1.Pod, o Options, now time.Time) (Progress, error) {
 	rec, err := readRecord(p)
 	if err != nil {
@@ -87,6 +88,9 @@ func restoreRevision(p *corev1.Pod, rec *record) bool {
 		return false
 	}
 	dropGrace(p)
+	if p.Labels == nil {
+		p.Labels = map[string]string{}
+	}
 	p.Labels[appsv1.ControllerRevisionHashLabelKey] = rec.FromRevision
 	if _, ok := p.Labels[appsv1.DefaultDeploymentUniqueLabelKey]; ok {
 		p.Labels[appsv1.DefaultDeploymentUniqueLabelKey] = pod.ShortHash(rec.FromRevision)

@@ -18,6 +18,18 @@ import (
 	"kruise.io/kruise/internal/pod/lifecycle"
 )
 
+// Somebody takes all labels off a pod whose update was recorded: undoing it must not fail on that.
+func TestUndoWithoutLabels(t *testing.T) {
+	from, to := template(container("app", "app:v1")), template(container("app", "app:v2"))
+	w := newWorld(t, "web-1", from, pub.InPlaceUpdateReady)
+	w.apply(w.start(w.step(revisionOf(t, "web-1", from), revisionOf(t, "web-2", to), allOn), target("web-2")), 1)
+	w.pod.Labels = nil
+	progress, err := Cancel(w.pod, allOn, w.now)
+	if err != nil || pod.RevisionOf(pod.After(w.pod, progress.Edits)) != "web-1" {
+		t.Errorf("%+v, %v", progress, err)
+	}
+}
+
 func TestGrace(t *testing.T) {
 	from, to := template(container("app", "app:v1")), template(container("app", "app:v2"))
 	to.Labels["tier"] = "a"
