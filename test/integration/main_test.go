@@ -9,10 +9,14 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +40,37 @@ func TestMain(m *testing.M) {
 	os.Exit(runWithCluster(m))
 }
 
+// gated is a second cluster, started by the first test that needs it, whose manager has gates on that are off by default.
+// What they change does not disturb one another.
+var gated = sync.OnceValues(func() (*cluster.Cluster, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	c, err := cluster.Start(ctx, lab.Options{Nodes: 4})
+	if err != nil {
+		return nil, err
+	}
+	gatedStarted.Store(true)
+	_, err = c.StartManager(ctx, "--feature-gates="+strings.Join([]string{
+		"CloneSetPartitionRollback=true", "InPlaceWorkloadVerticalScaling=true", "KruisePodReadinessGate=true",
+		"PreDownloadImageForInPlaceUpdate=true", "ResourcesDeletionProtection=true",
+	}, ","))
+	return c, err
+})
+
+var gatedStarted atomic.Bool
+
+// stopGated stops the second cluster, if it was started.
+func stopGated() error {
+	if !gatedStarted.Load() {
+		return nil
+	}
+	c, err := gated()
+	if c == nil {
+		return err
+	}
+	return c.Stop()
+}
+
 func runWithCluster(m *testing.M) (code int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
@@ -45,7 +80,7 @@ func runWithCluster(m *testing.M) (code int) {
 		return 1
 	}
 	defer func() {
-		if err := shared.Stop(); err != nil {
+		if err := errors.Join(shared.Stop(), stopGated()); err != nil {
 			fmt.Fprintln(os.Stderr, "integration:", err)
 			code = 1
 		}
