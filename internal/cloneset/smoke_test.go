@@ -72,7 +72,12 @@ func TestSmoke(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- mgr.Start(ctx) }()
-	t.Cleanup(func() { cancel(); <-done })
+	t.Cleanup(func() {
+		cancel()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 
 	replicas := 20
 	if s := os.Getenv("SMOKE_REPLICAS"); s != "" {

@@ -155,9 +155,7 @@ func (w *World) Snapshot() cloneset.Snapshot {
 			s.Claims = append(s.Claims, w.Claims[name])
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.Jobs)) {
-		s.PullJobs = append(s.PullJobs, name)
-	}
+	s.PullJobs = slices.Sorted(maps.Keys(w.Jobs))
 	if w.NodeLabels != nil {
 		s.NodeLabels = func(n string) (map[string]string, bool) { l, ok := w.NodeLabels[n]; return l, ok }
 	}

@@ -19,8 +19,8 @@ func TestRules(t *testing.T) {
 		sample, patch string
 		refused       string // part of the message; "" means accepted
 	}{
-		"CloneSet selector":             {"apps_v1beta1_cloneset", `{"spec":{"selector":{"matchLabels":{"app":"x"}}}}`, "selector cannot be changed"},
-		"CloneSet selector, v1alpha1":   {"apps_v1alpha1_cloneset", `{"spec":{"selector":{"matchLabels":{"app":"x"}}}}`, "selector cannot be changed"},
+		"CloneSet selector":             {"apps_v1beta1_cloneset", `{"spec":{"selector":{"matchLabels":{"app":"x"}}}}`, "'selector' is immutable"},
+		"CloneSet selector, v1alpha1":   {"apps_v1alpha1_cloneset", `{"spec":{"selector":{"matchLabels":{"app":"x"}}}}`, "'selector' is immutable"},
 		"CloneSet same selector":        {"apps_v1beta1_cloneset", `{"spec":{"selector":{"matchExpressions":[]}}}`, ""},
 		"CloneSet negative":             {"apps_v1beta1_cloneset", `{"spec":{"replicas":-1}}`, "greater than or equal to 0"},
 		"CloneSet type":                 {"apps_v1beta1_cloneset", `{"spec":{"updateStrategy":{"type":"Never"}}}`, "must be one of"},
