@@ -50,10 +50,9 @@ var gated = sync.OnceValues(func() (*cluster.Cluster, error) {
 		return nil, err
 	}
 	gatedStarted.Store(true)
-	_, err = c.StartManager(ctx, "--feature-gates="+strings.Join([]string{
-		"CloneSetPartitionRollback=true", "InPlaceWorkloadVerticalScaling=true", "KruisePodReadinessGate=true",
-		"PreDownloadImageForInPlaceUpdate=true", "ResourcesDeletionProtection=true",
-	}, ","))
+	gates := "CloneSetPartitionRollback=true,InPlaceWorkloadVerticalScaling=true,KruisePodReadinessGate=true," +
+		"PreDownloadImageForInPlaceUpdate=true,ResourcesDeletionProtection=true"
+	_, err = c.StartManager(ctx, append([]string{"--feature-gates=" + gates}, patientLease...)...)
 	return c, err
 })
 
@@ -85,9 +84,25 @@ func runWithCluster(m *testing.M) (code int) {
 			code = 1
 		}
 	}()
-	if _, err := shared.StartManager(ctx); err != nil {
+	manager, err := shared.StartManager(ctx, patientLease...)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "integration:", err)
 		return 1
 	}
-	return m.Run()
+	if code = m.Run(); code != 0 {
+		fmt.Fprintf(os.Stderr, "integration: the end of the manager's log:\n%s\n", lastLines(manager.Log, 20))
+	}
+	return code
+}
+
+// patientLease keeps a manager leading on a machine that is busy with tests.
+var patientLease = []string{"--leader-election-lease-duration=120s", "--leader-election-renew-deadline=90s", "--leader-election-retry-period=5s"}
+
+func lastLines(path string, n int) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }
