@@ -30,6 +30,9 @@ type Options struct {
 	IgnoreClaimChange bool
 	// InitContainerImages lets the images of ordinary init containers change in place, without restart.
 	InitContainerImages bool
+	// Default, if set, fills in the defaults of a template. It lets revisions be compared that were written with different
+	// defaults: only fields that are absent are filled in.
+	Default func(*corev1.PodTemplateSpec)
 	// ResizeSubresource says that the apiserver takes resources on pods/resize (1.32 and later); otherwise they are part
 	// of the pod update.
 	ResizeSubresource bool
@@ -113,8 +116,6 @@ type Progress struct {
 	Edits []pod.Edit
 	// Done says that nothing is outstanding once Edits are written.
 	Done bool
-	// FromPreparingNormal says that the pod was PreparingNormal when the update began.
-	FromPreparingNormal bool
 	// Waiting says what the update waits for; empty if Done.
 	Waiting string
 	// RequeueAfter is when to look again although nothing happens to the pod; 0 if not needed.
