@@ -9,6 +9,7 @@ version=$(go list -m -f '{{.Version}}' k8s.io/kubernetes)
 minor=${version#v1.}; minor=${minor%%.*}
 base=k8s.io/component-base/version
 flags="-s -w -X $base.gitVersion=$version -X $base.gitMajor=1 -X $base.gitMinor=$minor"
+flags+=" -X k8s.io/client-go/pkg/version.gitVersion=$version -X k8s.io/client-go/pkg/version.gitCommit=lab" # user agents
 mkdir -p "$(dirname "$out")"
 start=$SECONDS
 ( sleep 5

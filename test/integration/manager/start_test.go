@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager_test
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"kruise.io/kruise/internal/manager/gates"
+	"kruise.io/kruise/internal/manager/install"
+)
+
+func get(url string) (int, string, error) {
+	resp, err := http.Get(url) //nolint:gosec,noctx // an address of ours
+	if err != nil {
+		return 0, "", err
+	}
+	defer resp.Body.Close() //nolint:errcheck
+	b, err := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b), err
+}
+
+// TestRun starts a manager twice in one process and lets it bring a CloneSet up.
+func TestRun(t *testing.T) {
+	installed(t, install.Options{})
+	m := run(t, options(t))
+	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200} {
+		if code, body, err := get("http://" + m.HealthAddr() + path); err != nil || code != want {
+			t.Errorf("%s: %d %s %v", path, code, body, err)
+		}
+	}
+	eventually(t, 10*time.Second, "the leader gauge is 1", func() error {
+		_, body, err := get("http://" + m.MetricsAddr() + "/metrics")
+		if err == nil && !strings.Contains(body, "kruise_manager_is_leader 1") {
+			err = fmt.Errorf("it is not")
+		}
+		return err
+	})
+	cs := cloneSet("run")
+	if err := kube.Create(t.Context(), cs); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, "the CloneSet is ready", func() error {
+		err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs)
+		if err == nil && cs.Status.ReadyReplicas != 1 {
+			err = fmt.Errorf("status %+v", cs.Status)
+		}
+		return err
+	})
+	if err := m.stop(); err != nil {
+		t.Errorf("stopping: %v", err)
+	}
+	m = run(t, options(t))
+	if err := kube.Delete(t.Context(), cs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLease_S_platform_34(t *testing.T) {
+	installed(t, install.Options{})
+	for _, id := range []string{"kruise-manager", "x"} {
+		o := options(t)
+		o.LeaderElection.ID = id
+		m := run(t, o)
+		eventually(t, 20*time.Second, "the Lease names its holder", func() error {
+			var l coordinationv1.Lease
+			err := kube.Get(t.Context(), client.ObjectKey{Namespace: "kruise-system", Name: id}, &l)
+			if err == nil && (l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "") {
+				err = fmt.Errorf("it does not")
+			}
+			return err
+		})
+		if err := m.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestGates_S_platform_12: without the pod webhook its entry leaves the live configuration, and comes back with it.
+func TestGates_S_platform_12(t *testing.T) {
+	installed(t, install.Options{})
+	off, err := gates.FromMap(map[string]bool{"PodWebhook": false})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options(t)
+	o.Gates = off
+	m := run(t, o)
+	eventually(t, 20*time.Second, "the pod webhook is gone", func() error {
+		if _, ok := clientConfigs(t)["mpod.kb.io"]; ok {
+			return fmt.Errorf("it is there")
+		}
+		return nil
+	})
+	if _, ok := clientConfigs(t)["mcloneset.kb.io"]; !ok {
+		t.Error("another webhook is gone, too")
+	}
+	if err := m.stop(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, options(t))
+	eventually(t, 20*time.Second, "the pod webhook is back", func() error {
+		if c, ok := clientConfigs(t)["mpod.kb.io"]; !ok || len(c.CABundle) == 0 {
+			return fmt.Errorf("it is not")
+		}
+		return nil
+	})
+}
