@@ -51,6 +51,7 @@ type Manager struct {
 	loop      *webhooks.Loop
 	leads     atomic.Bool
 	synced    atomic.Bool
+	running   atomic.Int32
 }
 
 // Run assembles and runs a manager until ctx ends (nil) or it can't go on.
@@ -250,7 +251,7 @@ func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 			pods = append(pods, f.PodMutator(d))
 		}
 		if f.Controllers != nil {
-			r := &runner{feature: f, deps: d, mgr: m.mgr, served: m.served, after: m.loop.First(), log: m.log}
+			r := &runner{feature: f, deps: d, mgr: m.mgr, served: m.served, after: m.loop.First(), running: &m.running, log: m.log}
 			if err := m.mgr.Add(manager.RunnableFunc(r.Start)); err != nil {
 				return err
 			}
@@ -339,6 +340,15 @@ func (m *Manager) Leads() bool { return m.leads.Load() }
 
 // Ready tells whether the manager would answer /readyz with 200.
 func (m *Manager) Ready(ctx context.Context) error { return m.readyIn(ctx) }
+
+// WebhookAddr is the address the webhook server listens on.
+func (m *Manager) WebhookAddr() string { return m.server.Addr() }
+
+// RunningFeatures is the number of features whose controllers run here now.
+func (m *Manager) RunningFeatures() int { return int(m.running.Load()) }
+
+// SyncError is what is wrong with certificates or configurations at the moment, nil if nothing is.
+func (m *Manager) SyncError() error { return m.loop.Err() }
 
 // Served tells whether the apiserver serves a kind of ours.
 func (m *Manager) Served(gvk schema.GroupVersionKind) bool { return m.served.Served(gvk) }

@@ -124,4 +124,7 @@ const (
 	// PubProtectTotalReplicasAnnotation is the annotation by which v1alpha1 spells the v1beta1 field
 	// spec.protectTotalReplicas.
 	PubProtectTotalReplicasAnnotation = "pub.kruise.io/protect-total-replicas"
+	// PubIgnoredPodSelectorAnnotation is the annotation by which v1alpha1 spells the v1beta1 field
+	// spec.ignoredPodSelector, as JSON.
+	PubIgnoredPodSelectorAnnotation = "pub.kruise.io/ignored-pod-selector"
 )

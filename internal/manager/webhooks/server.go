@@ -109,6 +109,9 @@ func (s *Server) Port() int {
 	return n
 }
 
+// Addr returns the address the server listens on.
+func (s *Server) Addr() string { return s.addr }
+
 // Close frees the port of a server that is not started.
 func (s *Server) Close() error {
 	s.mu.Lock()

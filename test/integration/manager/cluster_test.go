@@ -3,6 +3,7 @@
 package manager_test
 
 import (
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"io"
@@ -173,4 +174,10 @@ func cloneSet(name string) *appsv1beta1.CloneSet {
 			},
 		},
 	}
+}
+
+func b64(b []byte) string { return base64.StdEncoding.EncodeToString(b) }
+
+func crdNamed(name string) *apixv1.CustomResourceDefinition {
+	return &apixv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: name}}
 }

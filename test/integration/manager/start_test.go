@@ -47,9 +47,9 @@ func TestRun(t *testing.T) {
 	if err := kube.Create(t.Context(), cs); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "the CloneSet is ready", func() error {
+	eventually(t, 30*time.Second, "the CloneSet has its pod", func() error {
 		err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs)
-		if err == nil && cs.Status.ReadyReplicas != 1 {
+		if err == nil && cs.Status.Replicas != 1 {
 			err = fmt.Errorf("status %+v", cs.Status)
 		}
 		return err
