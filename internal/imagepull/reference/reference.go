@@ -26,6 +26,10 @@ func Parse(image string) (Image, error) {
 		return Image{}, fmt.Errorf("image %q: %w", image, err)
 	}
 	name := reference.FamiliarName(named)
+	// Newer parsers take a first component in upper case for a host; it was and stays an invalid repository.
+	if first, _, found := strings.Cut(name, "/"); found && !strings.ContainsAny(first, ".:") && strings.ToLower(first) != first {
+		return Image{}, fmt.Errorf("image %q: repository name must be lowercase", image)
+	}
 	if digested, ok := named.(reference.Digested); ok {
 		return Image{Name: name, Tag: digested.Digest().String()}, nil
 	}
