@@ -167,7 +167,9 @@ func TestLists(t *testing.T) {
 }
 
 func TestNodeImages(t *testing.T) {
-	tag := func(name, more string) string { return `{"tag":"` + name + `","createdAt":"2026-01-01T00:00:00Z"` + more + `}` }
+	tag := func(name, more string) string {
+		return `{"tag":"` + name + `","createdAt":"2026-01-01T00:00:00Z"` + more + `}`
+	}
 	ttl := `,"pullPolicy":{"ttlSecondsAfterFinished":5}`
 	images := func(s string) string { return `{"metadata":{"name":"n"},"spec":{"images":{` + s + `}}}` }
 	t.Run("S_image_pulling_20", func(t *testing.T) {
