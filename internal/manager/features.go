@@ -41,6 +41,8 @@ func Features() []Feature {
 			Controllers: cloneSetController,
 			Webhooks:    cloneSetWebhooks,
 		},
+		imagePullFeature(),
+		containerRecreateFeature(),
 	}
 }
 
