@@ -38,8 +38,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
+	"kruise.io/kruise/api/apps/pub"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/manager/gates"
+	"kruise.io/kruise/internal/node/containermeta"
 	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/node/images"
 	"kruise.io/kruise/internal/node/restart"
@@ -49,6 +51,7 @@ import (
 const (
 	componentImages  = "kruise-daemon-imagepuller"
 	componentRestart = "kruise-daemon-crr"
+	componentMeta    = "kruise-daemon-containermeta"
 	userAgent        = "kruise-daemon"
 )
 
@@ -164,6 +167,11 @@ func (a *agent) build(cfg *rest.Config) (err error) {
 	}
 	if err := a.addRestarts(cfg); err != nil {
 		return fmt.Errorf("container restarts: %w", err)
+	}
+	if a.Gates.Enabled(gates.DaemonWatchingPod) {
+		if err := a.addContainerMeta(cfg); err != nil {
+			return fmt.Errorf("container metadata: %w", err)
+		}
 	}
 	return nil
 }
@@ -283,6 +291,40 @@ func (a *agent) addRestarts(cfg *rest.Config) error {
 	return ctrl.NewControllerManagedBy(a.mgr).Named("crr").
 		Watches(&appsv1beta1.ContainerRecreateRequest{}, handler.EnqueueRequestsFromMapFunc(restart.PodOf)).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 32, RateLimiter: backoff()}).
+		Complete(r)
+}
+
+func (a *agent) addContainerMeta(cfg *rest.Config) error {
+	cached, _, err := a.client(cfg, componentMeta)
+	if err != nil {
+		return err
+	}
+	recorder, err := a.recorder(cfg, componentMeta)
+	if err != nil {
+		return err
+	}
+	r := &containermeta.Reconciler{Client: cached, Runtimes: a.runtimes.get, Recorder: recorder, Env: a.Gates.Enabled(gates.InPlaceUpdateEnvFromMetadata)}
+	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
+	add := func(q queue, p client.Object) {
+		q.AddAfter(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(p)}, time.Second)
+	}
+	return ctrl.NewControllerManagedBy(a.mgr).Named("runtime_container_meta").
+		Watches(&corev1.Pod{}, handler.Funcs{
+			CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
+				// After an installation, pods that were there before are reported at their next event.
+				if p, ok := e.Object.(*corev1.Pod); ok && containermeta.Concerns(p) && (!e.IsInInitialList || p.Annotations[pub.RuntimeContainersMetaKey] != "") {
+					add(q, p)
+				}
+			},
+			UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
+				before, ok := e.ObjectOld.(*corev1.Pod)
+				after, ok2 := e.ObjectNew.(*corev1.Pod)
+				if ok && ok2 && containermeta.Concerns(after) && containermeta.Changed(before, after) {
+					add(q, after)
+				}
+			},
+		}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 10, RateLimiter: backoff()}).
 		Complete(r)
 }
 
