@@ -43,6 +43,7 @@ func Features() []Feature {
 		},
 		imagePullFeature(),
 		containerRecreateFeature(),
+		launchPriorityFeature(),
 	}
 }
 

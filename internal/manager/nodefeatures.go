@@ -8,6 +8,7 @@ import (
 	"net/http"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/component-base/featuregate"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
@@ -16,7 +17,9 @@ import (
 	crradmission "kruise.io/kruise/internal/containerrecreate/admission"
 	"kruise.io/kruise/internal/imagepull"
 	imageadmission "kruise.io/kruise/internal/imagepull/admission"
+	"kruise.io/kruise/internal/launchpriority"
 	"kruise.io/kruise/internal/manager/gates"
+	"kruise.io/kruise/internal/podadmission"
 )
 
 // imagePullFeature has the controllers of NodeImages and, with ImagePullJobGate, of both kinds of jobs. Their webhooks
@@ -101,5 +104,17 @@ func containerRecreateFeature() Feature {
 				}),
 			}
 		},
+	}
+}
+
+// launchPriorityFeature starts the containers of pods in order. It comes after the features that add containers.
+func launchPriorityFeature() Feature {
+	return Feature{
+		Name:  "container-launch-priority",
+		Gates: []featuregate.Feature{gates.PodWebhook},
+		Controllers: func(mgr manager.Manager, d *Deps) error {
+			return launchpriority.SetupWithManager(mgr, d.Client, d.Live)
+		},
+		PodMutator: func(*Deps) podadmission.Mutator { return launchpriority.Mutator() },
 	}
 }
