@@ -319,6 +319,7 @@ func (r *jobs) report(ctx context.Context, job *appsv1beta1.ImagePullJob, status
 		return nil
 	}
 	base := job.DeepCopy()
+	base.Status.Desired = -1 // a required field: it must be sent even if it is 0
 	job.Status = *status.DeepCopy()
 	if err := r.Client.Status().Patch(ctx, job, client.MergeFrom(base)); err != nil {
 		return fmt.Errorf("status of ImagePullJob %s: %w", client.ObjectKeyFromObject(job), err)

@@ -116,6 +116,16 @@ func TestImagePullJobs(t *testing.T) {
 		}
 		return nil
 	})
+	none := &v1beta1.ImagePullJob{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "none"}, Spec: v1beta1.ImagePullJobSpec{Image: "x:1",
+		ImagePullJobTemplate: v1beta1.ImagePullJobTemplate{Selector: &v1beta1.ImagePullJobNodeSelector{Names: []string{"nowhere"}}}}}
+	w.must(w.client.Create(w.ctx, none))
+	w.eventually("a job without nodes completes", func() error {
+		w.must(w.client.Get(w.ctx, client.ObjectKeyFromObject(none), none))
+		if none.Status.CompletionTime == nil {
+			return fmt.Errorf("status %+v", none.Status)
+		}
+		return nil
+	})
 	list := &v1beta1.ImageListPullJob{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "list"},
 		Spec: v1beta1.ImageListPullJobSpec{Images: []string{"a:1", "b:1"}, ImagePullJobTemplate: v1beta1.ImagePullJobTemplate{
