@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 #
 # Regenerates everything that is made from the types in api/: deep copies, CustomResourceDefinitions, the listing of the
-# contract, the Go client, and the API reference. The result depends on nothing but the tree.
+# contract, the Go client, and the API reference; and the webhook configurations from the manager's inventory. The result
+# depends on nothing but the tree.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -24,6 +25,12 @@ echo "deep copies and CustomResourceDefinitions" >&2
 	"object:headerFile=$header" \
 	crd:crdVersions=v1 "output:crd:dir=$scratch/crd")
 go run ./hack/gencrd "$scratch/crd" config/crd
+
+echo "webhook configurations" >&2
+go run ./internal/manager/webhooks/generate config/webhook/manifests.yaml
+
+echo "webhook configurations" >&2
+go run ./internal/manager/webhooks/generate config/webhook/manifests.yaml
 
 echo "listing of the contract" >&2
 go test ./test/wire -run TestContractListing -count=1 -args -update >/dev/null

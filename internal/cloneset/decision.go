@@ -115,13 +115,13 @@ type Deletion struct {
 type DeleteReason string
 
 const (
-	// DeleteReleased: the preDelete hook let the pod go.
+	// DeleteReleased means: the preDelete hook let the pod go.
 	DeleteReleased DeleteReason = "HookReleased"
-	// DeleteSpecified: the pod was named or labelled, by the user or for its recreation.
+	// DeleteSpecified means: the pod was named or labelled, by the user or for its recreation.
 	DeleteSpecified DeleteReason = "Specified"
-	// DeleteScaleIn: there are too many pods.
+	// DeleteScaleIn means: there are too many pods.
 	DeleteScaleIn DeleteReason = "ScaleIn"
-	// DeleteFailed: a finished pod beyond the number kept for inspection.
+	// DeleteFailed means: a finished pod beyond the number kept for inspection.
 	DeleteFailed DeleteReason = "Failed"
 )
 
@@ -148,7 +148,6 @@ type Event struct {
 	Pod     *corev1.Pod
 	Type    string
 	Reason  string
-	Action  string
 	Message string
 }
 
@@ -156,33 +155,35 @@ type Event struct {
 type WaitReason string
 
 const (
-	// WaitPartition: the partition keeps the pod on its revision.
+	// WaitPartition means: the partition keeps the pod on its revision.
 	WaitPartition WaitReason = "Partition"
-	// WaitMaxUnavailable: as many pods are unavailable as maxUnavailable allows.
+	// WaitMaxUnavailable means: as many pods are unavailable as maxUnavailable allows.
 	WaitMaxUnavailable WaitReason = "MaxUnavailable"
-	// WaitScaleLimit: scaleStrategy.maxUnavailable does not allow another new pod now.
+	// WaitScaleLimit means: scaleStrategy.maxUnavailable does not allow another new pod now.
 	WaitScaleLimit WaitReason = "ScaleMaxUnavailable"
-	// WaitHook: a lifecycle hook holds the pod back.
+	// WaitHook means: a lifecycle hook holds the pod back.
 	WaitHook WaitReason = "LifecycleHook"
-	// WaitPaused: updating is paused.
+	// WaitScheduling means: the pod has no node yet.
+	WaitScheduling WaitReason = "Scheduling"
+	// WaitPaused means: updating is paused.
 	WaitPaused WaitReason = "Paused"
-	// WaitOnDelete: pods move only when they are deleted by hand.
+	// WaitOnDelete means: pods move only when they are deleted by hand.
 	WaitOnDelete WaitReason = "OnDelete"
-	// WaitBudget: the pod's disruption budget refuses.
+	// WaitBudget means: the pod's disruption budget refuses.
 	WaitBudget WaitReason = "PodUnavailableBudget"
-	// WaitGrace: the grace period of an in-place update runs.
+	// WaitGrace means: the grace period of an in-place update runs.
 	WaitGrace WaitReason = "GracePeriod"
-	// WaitInPlace: the kubelet has not followed an in-place update yet.
+	// WaitInPlace means: the kubelet has not followed an in-place update yet.
 	WaitInPlace WaitReason = "InPlaceUpdate"
-	// WaitDeletions: pods that are on their way out come first.
+	// WaitDeletions means: pods that are on their way out come first.
 	WaitDeletions WaitReason = "PendingDeletions"
-	// WaitClaims: a pod that holds claims to be reused is still terminating.
+	// WaitClaims means: a pod that holds claims to be reused is still terminating.
 	WaitClaims WaitReason = "ClaimsInUse"
-	// WaitScaling: pods are added or removed before any is updated.
+	// WaitScaling means: pods are added or removed before any is updated.
 	WaitScaling WaitReason = "Scaling"
-	// WaitSurplus: the pod will be removed at the end of the surge instead of being updated.
+	// WaitSurplus means: the pod will be removed at the end of the surge instead of being updated.
 	WaitSurplus WaitReason = "Surplus"
-	// WaitNotInPlace: the change can't be made in place and the policy allows nothing else.
+	// WaitNotInPlace means: the change can't be made in place and the policy allows nothing else.
 	WaitNotInPlace WaitReason = "NotInPlace"
 )
 

@@ -53,6 +53,7 @@ func (p *planner) predownload() {
 	current, updated := p.s.Revisions.Current, p.s.Revisions.Update
 	if current.Name == updated.Name {
 		p.d.PullJobs.Delete = p.s.PullJobs
+		p.labelRevision(updated, nil, "") // the pair is history: the next rollout to this revision decides anew
 		return
 	}
 	if p.updatedReadyPods() < p.preDownloadAfter() {
@@ -67,7 +68,7 @@ func (p *planner) predownload() {
 	}
 	before, err := revision.Template(current)
 	if err != nil {
-		p.event(nil, corev1.EventTypeNormal, "FailedCreateImagePullJob", "PreDownload", err.Error())
+		p.event(nil, corev1.EventTypeNormal, "FailedCreateImagePullJob", err.Error())
 		return
 	}
 	images := make(map[string]string, len(before.Spec.Containers))
@@ -95,12 +96,16 @@ func (p *planner) preDownloadAfter() int32 {
 	return ptr.Deref(p.inPlaceStrategy().ImagePreDownloadMinUpdatedReadyPods, 0)
 }
 
-// updatedReadyPods is the number reported, 0 until the status is about the update revision.
+// updatedReadyPods counts the pods themselves: the status lags behind, and the reconcile that brings it up to date may be
+// the last for a long time.
 func (p *planner) updatedReadyPods() int32 {
-	if p.cs.Status.UpdateRevision != p.s.Revisions.Update.Name {
-		return 0
+	n := int32(0)
+	for _, i := range p.active {
+		if i.updated && i.ready {
+			n++
+		}
 	}
-	return p.cs.Status.UpdatedReadyReplicas
+	return n
 }
 
 // preDownloadNeedless says whether pulling ahead would gain nothing.

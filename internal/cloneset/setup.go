@@ -8,12 +8,14 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/pod"
@@ -73,16 +75,23 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 		now:          time.Now,
 		memory:       newMemory(),
 	}
+	// Sources are started, with the queue, before any worker.
+	timers := source.Func(func(_ context.Context, q queue) error {
+		r.later = func(req ctrl.Request, after time.Duration) { q.AddAfter(req, after) }
+		return nil
+	})
 	matters := podMatters
 	if !o.FilterEvents {
 		matters = nil
 	}
+	delay := func(key types.NamespacedName) time.Duration { return coalesce(r.memory.pods(key)) }
 	return ctrl.NewControllerManagedBy(mgr).
 		Named(controllerName).
 		For(&appsv1beta1.CloneSet{}, builder.WithPredicates(specChanged())).
-		Watches(&corev1.Pod{}, enqueueOwner(matters)).
-		Watches(&corev1.PersistentVolumeClaim{}, enqueueOwner(leaves)).
-		Watches(&appsv1.ControllerRevision{}, enqueueOwner(leaves)).
+		Watches(&corev1.Pod{}, enqueueOwner(delay, matters)).
+		Watches(&corev1.PersistentVolumeClaim{}, enqueueOwner(delay, leaves)).
+		Watches(&appsv1.ControllerRevision{}, enqueueOwner(delay, leaves)).
+		WatchesRawSource(timers).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: o.Workers,
 			RateLimiter:             o.RateLimiter,

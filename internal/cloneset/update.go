@@ -109,12 +109,13 @@ func (p *planner) candidates(n updating, target *appsv1.ControllerRevision) (sel
 	return ordered[:k], ordered[k:]
 }
 
-// underWay sorts pods that a rollout has begun with before others.
+// underWay sorts pods that a rollout has begun with before others. Those that wait for a hook come before those marked
+// for deletion: the latter may have to wait until the former serve again.
 func (i *podInfo) underWay() int {
 	switch {
-	case i.specified:
-		return 0
 	case i.state == lifecycle.PreparingUpdate:
+		return 0
+	case i.specified:
 		return 1
 	case i.state == lifecycle.Updating || i.state == lifecycle.Updated:
 		return 2
@@ -140,7 +141,7 @@ func (p *planner) walk(selected []*podInfo, n updating, target *appsv1.Controlle
 		}
 	}
 	moved, inPlaceLeft := 0, abs(n.move)
-	for _, i := range selected {
+	for k, i := range selected {
 		if i.busy {
 			continue
 		}
@@ -149,7 +150,10 @@ func (p *planner) walk(selected []*podInfo, n updating, target *appsv1.Controlle
 		if notPossible == nil && !i.specified && i.available && !step.Restarts() {
 			costs = false // only metadata: the pod stays in service
 		}
-		if costs && (atTarget+moved >= n.budget || i.available && unavailable >= n.budget) {
+		// A pod that was chosen before and waits out of service for its hook goes on whatever the budget is by now: nobody
+		// gains by its waiting (pod-lifecycle 10, weakness 12).
+		chosen := i.state == lifecycle.PreparingUpdate && !i.available
+		if costs && !chosen && (atTarget+moved >= n.budget || i.available && unavailable >= n.budget) {
 			p.wait(i.Pod, WaitMaxUnavailable, "as many pods are unavailable as maxUnavailable allows")
 			continue
 		}
@@ -160,6 +164,9 @@ func (p *planner) walk(selected []*podInfo, n updating, target *appsv1.Controlle
 		if p.s.BudgetAllows != nil && !i.specified {
 			if ok, why := p.s.BudgetAllows(i.Pod); !ok {
 				p.wait(i.Pod, WaitBudget, why)
+				for _, later := range selected[k+1:] {
+					p.wait(later.Pod, WaitBudget, "the budget refuses another pod's update, which goes first")
+				}
 				p.after(budgetRetry)
 				return
 			}
@@ -216,7 +223,7 @@ func (p *planner) moveInPlace(i *podInfo, target *appsv1.ControllerRevision, ste
 			}
 			if len(d.Edits) > 0 {
 				if i.state != lifecycle.PreparingUpdate && d.Wait != nil {
-					p.event(i.Pod, corev1.EventTypeNormal, "LifecycleHookBlocked", "Update", d.Wait.Message)
+					p.event(i.Pod, corev1.EventTypeNormal, "LifecycleHookBlocked", d.Wait.Message)
 				}
 				p.edit(EditPrepareUpdate, i, target.Name, d.Edits)
 			}

@@ -23,9 +23,19 @@ import (
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 )
 
-// coalesce is how long events of the objects of a CloneSet are gathered before it is reconciled, so that pods that move
-// together cost one reconcile and not one each.
-const coalesce = 30 * time.Millisecond
+// Events of the objects of a CloneSet are gathered before it is reconciled, so that pods that move together cost one
+// reconcile and not one each. A reconcile looks at every pod, so large CloneSets gather for longer: the work per event
+// stays the same.
+const (
+	coalesceMin    = 30 * time.Millisecond
+	coalescePerPod = 50 * time.Microsecond
+	coalesceMax    = 500 * time.Millisecond
+)
+
+// coalesce is how long to gather for a CloneSet with this number of pods.
+func coalesce(pods int) time.Duration {
+	return min(coalesceMin+time.Duration(pods)*coalescePerPod, coalesceMax)
+}
 
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
@@ -42,12 +52,12 @@ func ownerOf(o metav1.Object) (types.NamespacedName, bool) {
 	return types.NamespacedName{Namespace: o.GetNamespace(), Name: ref.Name}, true
 }
 
-// enqueueOwner queues the CloneSet that controls the object of an event, a little later. matters, if set, says which
+// enqueueOwner queues the CloneSet that controls the object of an event, after the delay for it. matters, if set, says which
 // updates are worth it; an update that changes the owner always is, for both owners.
-func enqueueOwner(matters func(before, after client.Object) bool) handler.EventHandler {
+func enqueueOwner(delay func(types.NamespacedName) time.Duration, matters func(before, after client.Object) bool) handler.EventHandler {
 	add := func(o client.Object, q queue) {
 		if key, ok := ownerOf(o); ok {
-			q.AddAfter(reconcile.Request{NamespacedName: key}, coalesce)
+			q.AddAfter(reconcile.Request{NamespacedName: key}, delay(key))
 		}
 	}
 	return handler.Funcs{

@@ -132,6 +132,60 @@ func TestHandlerKeepsUnknownFields(t *testing.T) {
 	}
 }
 
+// TestGarbageInTemplates converts what an apiserver without admission would have stored.
+func TestGarbageInTemplates(t *testing.T) {
+	for name, spec := range map[string]string{
+		"template is a string":       `{"selector":{},"template":"x"}`,
+		"containers are a number":    `{"selector":{},"template":{"spec":{"containers":7}}}`,
+		"template is null":           `{"selector":{},"template":null}`,
+		"claims are an object":       `{"selector":{},"template":{},"volumeClaimTemplates":{"a":1}}`,
+		"a field of another schema":  `{"selector":{},"template":{},"replicas":"three"}`,
+		"spec of another schema":     `[]`,
+		"nothing":                    `{}`,
+		"a list without its objects": `{"selector":{"matchExpressions":[1]},"template":{}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, from := range []string{spokeVersion, hubVersion} {
+				object := []byte(`{"apiVersion":"apps.kruise.io/` + from + `","kind":"CloneSet","metadata":{"name":"web"},"spec":` + spec + `}`)
+				for _, to := range []string{spokeVersion, hubVersion, from} {
+					var err error
+					if object, err = ConvertRaw(object, "apps.kruise.io/"+to); err != nil {
+						t.Fatal(err)
+					}
+				}
+				var got map[string]any
+				if err := json.Unmarshal(object, &got); err != nil {
+					t.Fatal(err)
+				}
+				if want := "apps.kruise.io/" + from; got["apiVersion"] != want {
+					t.Errorf("apiVersion is %v, want %s", got["apiVersion"], want)
+				}
+				var want map[string]any
+				if json.Unmarshal([]byte(spec), &want) == nil && want["template"] != nil {
+					if diff := cmp.Diff(want["template"], at(got, "spec.template")); diff != "" {
+						t.Errorf("template (-want +got):\n%s", diff)
+					}
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkConvertRaw converts a CloneSet of usual size as the webhook does.
+func BenchmarkConvertRaw(b *testing.B) {
+	container := `{"name":"main","image":"nginx:1.27","env":[` + strings.TrimSuffix(strings.Repeat(`{"name":"A","value":"some value"},`, 40), ",") + `]}`
+	object := []byte(`{"apiVersion":"apps.kruise.io/v1beta1","kind":"CloneSet","metadata":{"name":"web"},"spec":{"replicas":3,
+		"selector":{"matchLabels":{"app":"web"}},"template":{"metadata":{"labels":{"app":"web"}},"spec":{"containers":[` + container + `]}},
+		"scaleStrategy":{"excludePreparingDelete":true},
+		"updateStrategy":{"type":"RollingUpdate","rollingUpdate":{"podUpdatePolicy":"InPlaceIfPossible","maxUnavailable":1,"inPlaceUpdateStrategy":{}}}}}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := ConvertRaw(object, "apps.kruise.io/v1alpha1"); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // TestLists_S_platform_37 converts a list with one object whose legacy annotations cannot be read.
 func TestLists_S_platform_37(t *testing.T) {
 	var objects []runtime.RawExtension
@@ -160,7 +214,7 @@ func TestLists_S_platform_37(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer answer.Body.Close() //nolint:errcheck // a test
+		defer answer.Body.Close()
 		var out apiextensionsv1.ConversionReview
 		if err := json.NewDecoder(answer.Body).Decode(&out); err != nil {
 			t.Fatal(err)

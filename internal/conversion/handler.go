@@ -36,7 +36,7 @@ func serve(w http.ResponseWriter, r *http.Request) {
 	review.Request = nil
 	w.Header().Set("Content-Type", "application/json")
 	// An error here means that the apiserver went away.
-	_ = json.NewEncoder(w).Encode(review) //nolint:errcheck // see above
+	_ = json.NewEncoder(w).Encode(review)
 }
 
 func respond(request *apiextensionsv1.ConversionRequest) *apiextensionsv1.ConversionResponse {
@@ -58,8 +58,8 @@ func respond(request *apiextensionsv1.ConversionRequest) *apiextensionsv1.Conver
 }
 
 // ConvertRaw converts one object in JSON to an API version such as "apps.kruise.io/v1beta1". Parts that have no schema,
-// as pod templates, are taken over as they are. It fails for kinds and versions that this package does not know, and for
-// objects that do not have the shape of their schema, which an apiserver never stores.
+// as pod templates, are taken over as they are, whatever they contain. It fails for kinds and versions that this package
+// does not know, and for what is not a JSON object, never for anything that an apiserver stores.
 func ConvertRaw(raw []byte, apiVersion string) ([]byte, error) {
 	var head struct {
 		metav1.TypeMeta `json:",inline"`
@@ -94,8 +94,14 @@ func ConvertRaw(raw []byte, apiVersion string) ([]byte, error) {
 	default:
 		return nil, named(fmt.Errorf("no version %q", from.Version))
 	}
-	if err := json.Unmarshal(raw, in); err != nil {
+	transparent, err := cut(raw, k.opaque)
+	if err != nil {
 		return nil, named(err)
+	}
+	if err := json.Unmarshal(transparent, in); err != nil {
+		// Stored by an apiserver with another schema. As with a kind without conversion, the fields that both versions
+		// have stay readable.
+		return renamed(raw, apiVersion)
 	}
 	out, err := k.convert(in, to.Version)
 	if err != nil {
@@ -105,9 +111,6 @@ func ConvertRaw(raw []byte, apiVersion string) ([]byte, error) {
 	if err != nil {
 		return nil, named(err)
 	}
-	if len(k.opaque) == 0 {
-		return converted, nil
-	}
 	grafted, err := graft(converted, raw, k.opaque)
 	if err != nil {
 		return nil, named(err)
@@ -115,40 +118,77 @@ func ConvertRaw(raw []byte, apiVersion string) ([]byte, error) {
 	return grafted, nil
 }
 
+// renamed changes nothing but the API version.
+func renamed(raw []byte, apiVersion string) ([]byte, error) {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(raw, &object); err != nil {
+		return nil, err
+	}
+	version, err := json.Marshal(apiVersion)
+	if err != nil {
+		return nil, err
+	}
+	object["apiVersion"] = version
+	return json.Marshal(object)
+}
+
+// cut leaves out the parts at the given paths.
+func cut(source []byte, paths [][]string) ([]byte, error) {
+	return walk(source, paths, func(object map[string]json.RawMessage, key string) { delete(object, key) },
+		func(inner json.RawMessage, rests [][]string, _ string) (json.RawMessage, error) {
+			return cut(inner, rests)
+		})
+}
+
 // graft replaces the parts at the given paths by what the source has there.
 func graft(object, source []byte, paths [][]string) ([]byte, error) {
-	var to, from map[string]json.RawMessage
-	if err := json.Unmarshal(object, &to); err != nil {
-		return nil, err
+	var from map[string]json.RawMessage
+	if len(paths) > 0 {
+		if err := json.Unmarshal(source, &from); err != nil {
+			// The source has something else than an object here, so none of these parts.
+			from = nil
+		}
 	}
-	if err := json.Unmarshal(source, &from); err != nil {
-		return nil, err
-	}
-	if to == nil {
+	return walk(object, paths,
+		func(object map[string]json.RawMessage, key string) {
+			if part, ok := from[key]; ok && string(part) != "null" {
+				object[key] = part
+			} else {
+				delete(object, key)
+			}
+		},
+		func(inner json.RawMessage, rests [][]string, key string) (json.RawMessage, error) {
+			return graft(inner, from[key], rests)
+		})
+}
+
+// walk changes an object at the ends of paths by end, and on the way there by descend. Whatever is not an object on the
+// way is left as it is.
+func walk(
+	object []byte, paths [][]string,
+	end func(map[string]json.RawMessage, string),
+	descend func(json.RawMessage, [][]string, string) (json.RawMessage, error),
+) ([]byte, error) {
+	var fields map[string]json.RawMessage
+	if len(paths) == 0 || json.Unmarshal(object, &fields) != nil || fields == nil {
 		return object, nil
 	}
 	byHead := map[string][][]string{}
 	for _, path := range paths {
 		byHead[path[0]] = append(byHead[path[0]], path[1:])
 	}
-	for head, rests := range byHead {
-		part, ok := from[head]
-		if !ok || string(part) == "null" {
-			continue
+	for key, rests := range byHead {
+		inner, ok := fields[key]
+		switch {
+		case len(rests[0]) == 0:
+			end(fields, key)
+		case ok:
+			changed, err := descend(inner, rests, key)
+			if err != nil {
+				return nil, err
+			}
+			fields[key] = changed
 		}
-		if len(rests[0]) == 0 {
-			to[head] = part
-			continue
-		}
-		inner, ok := to[head]
-		if !ok {
-			continue
-		}
-		merged, err := graft(inner, part, rests)
-		if err != nil {
-			return nil, err
-		}
-		to[head] = merged
 	}
-	return json.Marshal(to)
+	return json.Marshal(fields)
 }

@@ -27,8 +27,6 @@ type Feature struct {
 	Gates []featuregate.Feature
 	// Kinds must all be served before the controllers start. They start, stop and start again as CRDs come and go.
 	Kinds []schema.GroupVersionKind
-	// AddToScheme registers the feature's types.
-	AddToScheme func(*runtime.Scheme) error
 	// Indexes registers field indexes on the feature's own kinds, once they are served.
 	Indexes func(context.Context, client.FieldIndexer, *Deps) error
 	// Controllers builds the feature's controllers with mgr. It may be called again after a failure, with a new mgr.

@@ -6,13 +6,10 @@ import (
 	"context"
 	"net/http"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/conversion"
 
-	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/cloneset"
 	"kruise.io/kruise/internal/cloneset/admission"
@@ -36,7 +33,6 @@ func Features() []Feature {
 		{
 			Name:        "cloneset",
 			Kinds:       []schema.GroupVersionKind{appsv1beta1.GroupVersion.WithKind("CloneSet")},
-			AddToScheme: addAll(appsv1alpha1.AddToScheme, appsv1beta1.AddToScheme),
 			Indexes:     cloneSetIndexes,
 			Controllers: cloneSetController,
 			Webhooks:    cloneSetWebhooks,
@@ -45,15 +41,6 @@ func Features() []Feature {
 		containerRecreateFeature(),
 		launchPriorityFeature(),
 	}
-}
-
-// converted are the kinds whose versions are converted by us, and how.
-var converted = map[schema.GroupKind]func(*runtime.Scheme) (conversion.Converter, error){}
-
-// Converts tells whether this manager converts between the versions of a kind.
-func Converts(group, kind string) bool {
-	_, ok := converted[schema.GroupKind{Group: group, Kind: kind}]
-	return ok
 }
 
 // preDownloads tells whether images can be pulled ahead of an in-place update.
@@ -96,16 +83,5 @@ func cloneSetWebhooks(d *Deps) map[string]http.Handler {
 	return map[string]http.Handler{
 		"/mutate-apps-kruise-io-cloneset":   Admission(admission.MutatingHandler(o)),
 		"/validate-apps-kruise-io-cloneset": Admission(admission.ValidatingHandler(o, d.Live)),
-	}
-}
-
-func addAll(add ...func(*runtime.Scheme) error) func(*runtime.Scheme) error {
-	return func(s *runtime.Scheme) error {
-		for _, f := range add {
-			if err := f(s); err != nil {
-				return err
-			}
-		}
-		return nil
 	}
 }

@@ -84,7 +84,7 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	m.log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion)
 
 	features := Features()
-	scheme, err := newScheme(features)
+	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
 	}

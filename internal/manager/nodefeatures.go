@@ -32,7 +32,6 @@ func imagePullFeature() Feature {
 	}
 	return Feature{
 		Name: "nodeimage", Kinds: kinds,
-		AddToScheme: appsv1beta1.AddToScheme,
 		Indexes: func(ctx context.Context, indexer client.FieldIndexer, _ *Deps) error {
 			return imagepull.AddIndexes(ctx, indexer)
 		},
@@ -83,9 +82,8 @@ func imagePullControllers(mgr manager.Manager, d *Deps) error {
 // containerRecreateFeature has the controller and the webhook of ContainerRecreateRequests.
 func containerRecreateFeature() Feature {
 	return Feature{
-		Name:        "crr",
-		Kinds:       []schema.GroupVersionKind{appsv1beta1.GroupVersion.WithKind("ContainerRecreateRequest")},
-		AddToScheme: appsv1beta1.AddToScheme,
+		Name:  "crr",
+		Kinds: []schema.GroupVersionKind{appsv1beta1.GroupVersion.WithKind("ContainerRecreateRequest")},
 		Indexes: func(ctx context.Context, indexer client.FieldIndexer, _ *Deps) error {
 			return containerrecreate.AddIndexes(ctx, indexer)
 		},

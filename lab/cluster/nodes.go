@@ -22,7 +22,7 @@ const maxNodes = 8192
 // podCIDR is the pod network of the i-th node: a /22, 1022 addresses.
 func podCIDR(i int) string {
 	base := netip.MustParseAddr("10.128.0.0").As4()
-	n := uint32(base[0])<<24 | uint32(base[1])<<16 | uint32(i)<<10 //nolint:gosec // i < maxNodes
+	n := uint32(base[0])<<24 | uint32(base[1])<<16 | uint32(i)<<10
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), 22).String()
 }
 
@@ -107,6 +107,15 @@ func ensureNodes(ctx context.Context, c kubernetes.Interface, count, pods int) e
 		if err := c.CoreV1().Nodes().Delete(ctx, name, metav1.DeleteOptions{}); err != nil && !apierrors.IsNotFound(err) {
 			return fmt.Errorf("delete node %s: %w", name, err)
 		}
+	}
+	return nil
+}
+
+// dropLeases forgets who held the nodes before: a new KWOK would wait minutes for the leases of a killed one to expire.
+func dropLeases(ctx context.Context, c kubernetes.Interface) error {
+	leases := c.CoordinationV1().Leases(corev1.NamespaceNodeLease)
+	if err := leases.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete leases of nodes: %w", err)
 	}
 	return nil
 }

@@ -158,7 +158,7 @@ func (l launcher) start(name string, args []string) (*running, error) {
 		return nil, err
 	}
 	defer func() { _ = out.Close() }()
-	cmd := exec.Command(l.binary) //nolint:gosec,noctx // our own binary; the component outlives this process
+	cmd := exec.Command(l.binary)
 	cmd.Args = append([]string{name}, args...)
 	cmd.Dir = l.dir
 	cmd.Stdout, cmd.Stderr = out, out

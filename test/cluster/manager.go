@@ -35,7 +35,7 @@ type Manager struct {
 	Metrics string
 
 	cmd   *exec.Cmd
-	ended chan error
+	ended chan struct{}
 }
 
 // StartManager starts kruise-manager with args behind the flags every lab needs, and returns when it is ready.
@@ -53,7 +53,7 @@ func (c *Cluster) StartManager(ctx context.Context, args ...string) (*Manager, e
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	m := &Manager{Log: filepath.Join(dir, "log"), Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics), ended: make(chan error, 1)}
+	m := &Manager{Log: filepath.Join(dir, "log"), Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics), ended: make(chan struct{})}
 	log, err := os.OpenFile(m.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -71,7 +71,10 @@ func (c *Cluster) StartManager(ctx context.Context, args ...string) (*Manager, e
 	if err := m.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start kruise-manager: %w", err)
 	}
-	go func() { m.ended <- m.cmd.Wait(); close(m.ended) }()
+	go func() {
+		_ = m.cmd.Wait() // its state tells
+		close(m.ended)
+	}()
 	c.managers = append(c.managers, m)
 	if err := m.waitReady(ctx, "http://"+local(health)+"/readyz"); err != nil {
 		return nil, errors.Join(err, m.Stop())
@@ -87,7 +90,7 @@ func freePorts(n int) ([]int, error) {
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
+		defer func() { _ = l.Close() }()
 		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
 	}
 	return ports, nil
@@ -97,8 +100,8 @@ func (m *Manager) waitReady(ctx context.Context, url string) error {
 	web := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}}
 	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, readyLimit, true, func(ctx context.Context) (bool, error) {
 		select {
-		case err := <-m.ended:
-			return false, fmt.Errorf("it ended: %w", cmpErr(err))
+		case <-m.ended:
+			return false, fmt.Errorf("it ended: %s", m.cmd.ProcessState)
 		default:
 		}
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
@@ -116,13 +119,6 @@ func (m *Manager) waitReady(ctx context.Context, url string) error {
 		return fmt.Errorf("waiting for kruise-manager: %w; the end of its log:\n%s", err, m.tail())
 	}
 	return nil
-}
-
-func cmpErr(err error) error {
-	if err == nil {
-		return errors.New("exit code 0")
-	}
-	return err
 }
 
 func (m *Manager) tail() string {

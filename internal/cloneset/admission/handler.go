@@ -99,7 +99,7 @@ func (v *validator) Handle(ctx context.Context, req admission.Request) admission
 	case admissionv1.Create, admissionv1.Update:
 		return v.validate(ctx, req)
 	case admissionv1.Delete:
-		return v.delete(req)
+		return v.protect(req)
 	}
 	return admission.Allowed("")
 }
@@ -216,8 +216,8 @@ func warnings(raw []byte, w, old *view) []string {
 	return append(out, deletionprotection.Warnings(w.meta.Labels)...)
 }
 
-// delete honours deletion protection (cloneset 7.3).
-func (v *validator) delete(req admission.Request) admission.Response {
+// protect honours deletion protection (cloneset 7.3).
+func (v *validator) protect(req admission.Request) admission.Response {
 	if !v.options.DeletionProtection || len(req.OldObject.Raw) == 0 {
 		return admission.Allowed("")
 	}

@@ -50,8 +50,12 @@ type World struct {
 	Events []string
 	// Writes counts the writes by verb.
 	Writes map[string]int
+	// Lose, if set, is asked before every write whether it fails.
+	Lose func() bool
 
 	version, uids, nodes int
+	// taken are ids whose names belong to objects that the CloneSet no longer owns.
+	taken map[string]bool
 }
 
 // New makes a world with a CloneSet in it, defaulted as admission does where the planner relies on it.
@@ -65,6 +69,7 @@ func New(set *appsv1beta1.CloneSet) *World {
 		Jobs:      map[string]*appsv1beta1.ImagePullJob{},
 		Broken:    map[string]bool{},
 		Writes:    map[string]int{},
+		taken:     map[string]bool{},
 		Gates:     cloneset.Gates{EnvFromMetadata: true, ResizeSubresource: true},
 	}
 	set.UID, set.Generation, set.ResourceVersion = w.uid(), 1, w.next()
@@ -153,12 +158,11 @@ func (w *World) Snapshot() cloneset.Snapshot {
 			s.Claims = append(s.Claims, w.Claims[name])
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(w.Jobs)) {
-		s.PullJobs = append(s.PullJobs, name)
-	}
+	s.PullJobs = slices.Sorted(maps.Keys(w.Jobs))
 	if w.NodeLabels != nil {
 		s.NodeLabels = func(n string) (map[string]string, bool) { l, ok := w.NodeLabels[n]; return l, ok }
 	}
+	s.TakenIDs = w.taken
 	s.Revisions = w.resolve()
 	return s
 }
@@ -211,26 +215,46 @@ func (w *World) Reconcile() cloneset.Decision {
 	return d
 }
 
+func (w *World) lost() bool { return w.Lose != nil && w.Lose() }
+
 // Apply makes the writes of a decision.
 func (w *World) Apply(d *cloneset.Decision) {
 	for _, e := range d.Events {
 		w.Events = append(w.Events, e.Reason)
 	}
+	once := map[string]bool{}
+	for _, e := range d.Edits {
+		if once[e.Pod.Name] {
+			panic("two writes to pod " + e.Pod.Name)
+		}
+		once[e.Pod.Name] = true
+	}
+	for _, e := range d.Delete {
+		if once[e.Pod.Name] {
+			panic("pod " + e.Pod.Name + " is written and deleted")
+		}
+		once[e.Pod.Name] = true
+	}
+	claimsOK := true
 	for _, c := range d.Claims {
+		if w.lost() {
+			claimsOK = false
+			continue
+		}
 		w.applyClaim(c)
 	}
 	for _, e := range d.Edits {
-		w.applyEdit(e)
+		if e.Kind != cloneset.EditRelease || claimsOK {
+			w.applyEdit(e)
+		}
 	}
 	for i := range d.Create {
-		w.create(&d.Create[i])
+		if !w.create(&d.Create[i]) {
+			break
+		}
 	}
 	for _, e := range d.Delete {
-		w.Writes["delete"]++
-		w.Delete(e.Pod.Name)
-		for _, c := range e.Claims {
-			w.deleteClaim(c.Name)
-		}
+		w.delete(e)
 	}
 	for _, j := range d.PullJobs.Create {
 		w.Jobs[j.Name] = j
@@ -267,6 +291,9 @@ func apply(m *map[string]string, changes map[string]string) {
 func (w *World) applySet(d *cloneset.Decision) {
 	set := w.Set.DeepCopy()
 	set.Status = d.Status
+	if w.lost() {
+		return
+	}
 	if fmt.Sprint(set.Status) != fmt.Sprint(w.Set.Status) {
 		w.Writes["status"]++
 		set.ResourceVersion = w.next()
@@ -298,6 +325,9 @@ func (w *World) applyEdit(e cloneset.PodEdit) {
 		panic("edit of a pod that is not there: " + e.Pod.Name)
 	}
 	for _, edit := range e.Edits {
+		if w.lost() {
+			return
+		}
 		w.Writes["edit"]++
 		q := edit.Pod.DeepCopy()
 		q.ResourceVersion = w.next()
@@ -311,17 +341,44 @@ func (w *World) applyEdit(e cloneset.PodEdit) {
 	}
 }
 
-func (w *World) create(c *cloneset.Creation) {
+func (w *World) delete(d cloneset.Deletion) {
+	if w.lost() {
+		return
+	}
+	w.Writes["delete"]++
+	w.Delete(d.Pod.Name)
+	for _, c := range d.Claims {
+		if !w.lost() {
+			w.deleteClaim(c.Name)
+		}
+	}
+}
+
+func (w *World) create(c *cloneset.Creation) bool {
 	w.Writes["create"]++
 	for _, claim := range c.Claims {
-		if w.Claims[claim.Name] != nil {
-			panic("claim exists: " + claim.Name)
+		if w.lost() {
+			return false
+		}
+		if other := w.Claims[claim.Name]; other != nil {
+			if owned(other, w.Set.UID) && other.DeletionTimestamp == nil {
+				panic("claim exists: " + claim.Name)
+			}
+			w.taken[c.Pod.Labels[appsv1beta1.CloneSetInstanceID]] = true
+			return true
 		}
 		claim.UID, claim.ResourceVersion = w.uid(), w.next()
 		w.Claims[claim.Name] = claim
 	}
-	if w.Pods[c.Pod.Name] != nil {
-		panic("pod exists: " + c.Pod.Name)
+	if w.lost() {
+		return false
+	}
+	if other := w.Pods[c.Pod.Name]; other != nil {
+		if owned(other, w.Set.UID) {
+			panic("pod exists: " + c.Pod.Name)
+		}
+		w.taken[c.Pod.Labels[appsv1beta1.CloneSetInstanceID]] = true // of a released pod: another id is needed
+		return true
 	}
 	p := c.Pod
 	p.UID, p.ResourceVersion, p.CreationTimestamp = w.uid(), w.next(), metav1.NewTime(w.Now)
@@ -330,6 +387,7 @@ func (w *World) create(c *cloneset.Creation) {
 	p.Spec.ReadinessGates = append(p.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: pub.KruisePodReady})
 	w.Pods[p.Name] = p
 	w.Events = append(w.Events, "SuccessfulCreate")
+	return true
 }
 
 // Delete deletes a pod as kubectl does: it terminates for its grace period of 30 seconds, unless it has no node.
@@ -351,6 +409,7 @@ func (w *World) Delete(name string) {
 func (w *World) Remove(name string) {
 	p := w.Pods[name]
 	delete(w.Pods, name)
+	w.version++
 	for _, c := range w.Claims {
 		if owned(c, p.UID) {
 			w.deleteClaim(c.Name)

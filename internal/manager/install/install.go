@@ -5,6 +5,7 @@
 package install
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -24,7 +25,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"kruise.io/kruise/config"
-	"kruise.io/kruise/internal/manager"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/webhooks"
 )
@@ -45,7 +45,9 @@ type Options struct {
 	WebhookPort int
 	// Gates decide which webhooks there are; nil means defaults.
 	Gates featuregate.FeatureGate
-	// SkipWebhooks leaves the webhook configurations out.
+	// RBAC adds the manager's service account and roles.
+	RBAC bool
+	// SkipWebhooks leaves the webhook configurations out, and conversion to the apiserver, which only renames versions.
 	SkipWebhooks bool
 }
 
@@ -75,8 +77,11 @@ func Install(ctx context.Context, cfg *rest.Config, o Options) error {
 	}
 	var objects []any
 	for _, crd := range crds {
-		if manager.Converts(crd.Spec.Group, crd.Spec.Names.Kind) && !o.SkipWebhooks {
+		if c := crd.Spec.Conversion; c != nil && c.Strategy == apixv1.WebhookConverter {
 			crd.Spec.Conversion = endpoint.Conversion(nil)
+			if o.SkipWebhooks {
+				crd.Spec.Conversion = nil
+			}
 		}
 		objects = append(objects, crd)
 	}
@@ -84,6 +89,13 @@ func Install(ctx context.Context, cfg *rest.Config, o Options) error {
 	if !o.SkipWebhooks {
 		m, v := webhooks.Configurations(endpoint, o.Gates, "kruise-system")
 		objects = append(objects, m, v)
+	}
+	if o.RBAC {
+		docs, err := documents("rbac/manager.yaml")
+		if err != nil {
+			return err
+		}
+		objects = append(objects, docs...)
 	}
 	for _, obj := range objects {
 		if err := apply(ctx, c, obj); err != nil {
@@ -124,6 +136,23 @@ func CRDs(names []string) ([]*apixv1.CustomResourceDefinition, error) {
 	}
 	if names != nil && len(out) != len(names) {
 		return nil, fmt.Errorf("of the CRDs %v only %d exist", names, len(out))
+	}
+	return out, nil
+}
+
+// documents returns the objects of a manifest.
+func documents(file string) ([]any, error) {
+	b, err := config.FS.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var out []any
+	for doc := range bytes.SplitSeq(b, []byte("\n---\n")) {
+		u := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal(doc, &u.Object); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		out = append(out, u)
 	}
 	return out, nil
 }

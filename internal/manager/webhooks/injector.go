@@ -25,7 +25,12 @@ import (
 // fieldManager owns what the injector writes.
 const fieldManager = "kruise-manager-webhooks"
 
-// Groups are the API groups whose CRDs are converted by us.
+// templateAnnotation held OpenKruise's copy of the wanted webhooks. Whoever could write it once decided what is called
+// for ever; it is dropped (security W22).
+const templateAnnotation = "template"
+
+// Groups are the API groups whose CRDs are converted by us. Those of rollouts.kruise.io may belong to an installation of
+// their own and are left alone.
 var Groups = []string{"apps.kruise.io", "policy.kruise.io"}
 
 // Injector makes webhook configurations and CRDs call this manager: it writes the CA bundle and the address and nothing
@@ -145,7 +150,7 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 	}
 	if i.ReadOnly {
 		if !had {
-			return false, fmt.Errorf("caBundle of %T %s does not match the external caBundle", obj, obj.GetName())
+			return false, fmt.Errorf("caBundle of %s %s does not match the external caBundle", kindOf(obj), obj.GetName())
 		}
 		return true, nil
 	}
@@ -157,10 +162,19 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 			changes, had = append(changes, w), false
 		}
 	}
-	if len(changes) == 0 {
+	_, cached := obj.GetAnnotations()[templateAnnotation]
+	cached = cached && i.leads()
+	if len(changes) == 0 && !cached {
 		return had, nil
 	}
-	patch := map[string]any{"metadata": map[string]any{"resourceVersion": obj.GetResourceVersion()}, "webhooks": changes}
+	metadata := map[string]any{"resourceVersion": obj.GetResourceVersion()}
+	if cached {
+		metadata["annotations"] = map[string]any{templateAnnotation: nil}
+	}
+	patch := map[string]any{"metadata": metadata, "webhooks": changes}
+	if len(changes) == 0 {
+		delete(patch, "webhooks")
+	}
 	return had, i.patch(ctx, obj, types.StrategicMergePatchType, patch)
 }
 
@@ -224,12 +238,15 @@ func (i *Injector) patch(ctx context.Context, obj client.Object, kind types.Patc
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%T %s: %w", obj, obj.GetName(), err)
+		return fmt.Errorf("%s %s: %w", kindOf(obj), obj.GetName(), err)
 	}
 	if target.GetResourceVersion() != obj.GetResourceVersion() {
-		i.Log.Info("Updated webhook addresses and CA bundle", "object", fmt.Sprintf("%T", obj), "name", obj.GetName())
+		i.Log.Info("Updated webhook addresses and CA bundle", "kind", kindOf(obj), "name", obj.GetName())
 	}
 	return nil
 }
 
 func (i *Injector) leads() bool { return !i.ReadOnly && i.Leads != nil && i.Leads() }
+
+// kindOf names the kind of a typed object, which the client leaves out.
+func kindOf(obj client.Object) string { return reflect.TypeOf(obj).Elem().Name() }

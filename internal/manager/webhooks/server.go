@@ -25,8 +25,11 @@ import (
 
 // Limits of the webhook server (security 5.4).
 const (
-	maxBody     = 7 << 20
-	maxInFlight = 400
+	maxBody = 7 << 20
+	// maxConvertBody is more: the apiserver converts whole lists in one request, and a list that can't be converted
+	// can't be read at all.
+	maxConvertBody = 64 << 20
+	maxInFlight    = 400
 	// reservedForPods of maxInFlight can't be used up by anything but the pod webhooks.
 	reservedForPods = 100
 )
@@ -72,7 +75,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 		Server: webhook.NewServer(webhook.Options{WebhookMux: mux}),
 		mux:    mux,
 		log:    o.Log,
-		tls: &tls.Config{ //nolint:gosec // the floor is checked to be 1.2 or 1.3
+		tls: &tls.Config{
 			GetCertificate: o.GetCertificate, MinVersion: o.MinVersion, CipherSuites: o.CipherSuites,
 			NextProtos: []string{"http/1.1"},
 		},
@@ -196,11 +199,15 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "a client certificate is required", http.StatusUnauthorized)
 		return
 	}
-	if r.ContentLength > maxBody {
-		http.Error(w, "the body is larger than 7 MiB", http.StatusRequestEntityTooLarge)
+	limit := int64(maxBody)
+	if path == ConvertPath {
+		limit = maxConvertBody
+	}
+	if r.ContentLength > limit {
+		http.Error(w, fmt.Sprintf("the body is larger than %d MiB", limit>>20), http.StatusRequestEntityTooLarge)
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	release, ok := s.admit(path)
 	if !ok {
 		http.Error(w, "too many requests in flight", http.StatusServiceUnavailable)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"sync"
 	"testing"
@@ -59,7 +60,7 @@ func (b *balancer) set(backends ...string) {
 }
 
 func (b *balancer) forward(client net.Conn) {
-	defer client.Close() //nolint:errcheck
+	defer func() { _ = client.Close() }()
 	b.mu.Lock()
 	if len(b.backends) == 0 {
 		b.mu.Unlock()
@@ -72,7 +73,7 @@ func (b *balancer) forward(client net.Conn) {
 	if err != nil {
 		return
 	}
-	defer server.Close() //nolint:errcheck
+	defer func() { _ = server.Close() }()
 	go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
 	_, _ = io.Copy(client, server)
 }
@@ -84,7 +85,7 @@ func freeAddr(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck
+	defer func() { _ = l.Close() }()
 	return l.Addr().String()
 }
 
@@ -169,7 +170,7 @@ func cloneSet(name string) *appsv1beta1.CloneSet {
 			Replicas: new(int32(1)),
 			Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				ObjectMeta: metav1.ObjectMeta{Labels: maps.Clone(labels)},
 				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "registry.example/app:1"}}},
 			},
 		},
