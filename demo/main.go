@@ -18,6 +18,7 @@ import (
 	"golang.org/x/term"
 
 	"kruise.io/kruise/test/cluster"
+	"kruise.io/kruise/test/lab"
 )
 
 const (
@@ -56,7 +57,7 @@ func run(ctx context.Context, opts options) (err error) {
 		return err
 	}
 	say("Starting etcd, kube-apiserver, controller-manager, scheduler and %d simulated nodes", opts.nodes)
-	c, err := cluster.Start(ctx, cluster.Options{Dir: dir, Nodes: opts.nodes})
+	c, err := start(ctx, dir, opts)
 	if err != nil {
 		return err
 	}
@@ -82,13 +83,21 @@ func run(ctx context.Context, opts options) (err error) {
 	if err != nil {
 		return err
 	}
-	printComparison(os.Stdout, c, inPlace, recreated)
+	printComparison(os.Stdout, c.Info, inPlace, recreated)
 	return check(os.Stdout, inPlace, recreated)
+}
+
+// start brings up a lab that ends with the demo, or one that outlives it.
+func start(ctx context.Context, dir string, opts options) (*cluster.Cluster, error) {
+	if opts.keep {
+		return cluster.StartDetached(ctx, dir, opts.nodes)
+	}
+	return cluster.Start(ctx, lab.Options{Dir: dir, Nodes: opts.nodes})
 }
 
 func printKept(c *cluster.Cluster, m *cluster.Manager) {
 	fmt.Printf("\nThe cluster and the manager (pid %d) keep running. To look around:\n\n  export KUBECONFIG=%s\n\nTo stop them:\n\n  kill %d; bin/lab down --dir %s\n",
-		m.Pid(), c.Kubeconfig(), m.Pid(), c.Dir())
+		m.Pid(), c.Kubeconfig(), m.Pid(), c.Dir)
 }
 
 var started = time.Now()

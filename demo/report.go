@@ -8,33 +8,19 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"text/tabwriter"
 
-	"kruise.io/kruise/test/cluster"
+	"kruise.io/kruise/test/lab"
 )
 
-// writesByWriter counts the API writes about the demo's namespace since mark, by who made them. Leases and events are left out.
-func writesByWriter(c *cluster.Cluster, mark int64) (map[string]int, error) {
-	writes, err := c.Audit.Writes(mark)
-	if err != nil {
-		return nil, err
-	}
+// writesByWriter counts the API writes about the demo's namespace since mark, by program. Leases and events are left out.
+func writesByWriter(auditLog string, mark int64) (map[string]int, error) {
+	counts, _, err := lab.CountWrites(auditLog, mark, lab.InNamespace(namespace))
 	byWriter := map[string]int{}
-	for _, w := range writes {
-		if w.Namespace != namespace || w.Resource == "events" || w.Resource == "leases" {
-			continue
-		}
-		byWriter[writer(w.UserAgent)]++
+	for w, n := range counts {
+		byWriter[w.Agent] += n
 	}
-	return byWriter, nil
-}
-
-// writer names the component behind a user agent such as "kruise-manager/cloneset (linux/amd64)".
-func writer(userAgent string) string {
-	name, _, _ := strings.Cut(userAgent, "/")
-	name, _, _ = strings.Cut(name, " ")
-	return name
+	return byWriter, err
 }
 
 // replaced counts the pods of before that are not among after.
@@ -63,8 +49,8 @@ func controllerWrites(r *result) int {
 	return n
 }
 
-func printComparison(out io.Writer, c *cluster.Cluster, a, b *result) {
-	fmt.Fprintf(out, "\nThe same change of image, %d pods each (start delay %s, restart delay %s, equal for both):\n\n", len(a.after), c.StartDelay(), c.RestartDelay())
+func printComparison(out io.Writer, info lab.Info, a, b *result) {
+	fmt.Fprintf(out, "\nThe same change of image, %d pods each (start delay %s, restart delay %s, equal for both):\n\n", len(a.after), info.StartDelay, info.RestartDelay)
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	fmt.Fprintf(w, "\t%s\t%s\n", a.kind, b.kind)
 	fmt.Fprintf(w, "pods replaced\t%d\t%d\n", replaced(a), replaced(b))

@@ -19,6 +19,7 @@ import (
 
 	"kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/test/cluster"
+	"kruise.io/kruise/test/lab"
 )
 
 // stepTimeout bounds each wait; a healthy step takes seconds.
@@ -101,7 +102,7 @@ func roll(ctx context.Context, c *cluster.Cluster, screen *screen, w workload) (
 	}
 
 	say("%s: changing the image to %s", w.kind, imageNew)
-	mark, err := c.Audit.Mark()
+	mark, err := lab.AuditEnd(c.AuditLog())
 	if err != nil {
 		return nil, err
 	}
@@ -117,7 +118,7 @@ func roll(ctx context.Context, c *cluster.Cluster, screen *screen, w workload) (
 	}
 	seconds := time.Since(start).Seconds()
 	say("%s: every pod runs %s and is ready", w.kind, imageNew)
-	writes, err := writesByWriter(c, mark)
+	writes, err := writesByWriter(c.AuditLog(), mark)
 	if err != nil {
 		return nil, err
 	}

@@ -156,7 +156,9 @@ func TestEqual(t *testing.T) {
 func random(seed int64) *corev1.PodTemplateSpec {
 	codecs := serializer.NewCodecFactory(runtime.NewScheme())
 	quantities := func(serializer.CodecFactory) []any {
-		return []any{func(q *resource.Quantity, c randfill.Continue) { *q = *resource.NewMilliQuantity(c.Int63n(1<<40), resource.DecimalSI) }}
+		return []any{func(q *resource.Quantity, c randfill.Continue) {
+			*q = *resource.NewMilliQuantity(c.Int63n(1<<40), resource.DecimalSI)
+		}}
 	}
 	filler := fuzzer.FuzzerFor(fuzzer.MergeFuzzerFuncs(metafuzzer.Funcs, quantities), rand.NewSource(seed), codecs).NilChance(0.5).NumElements(0, 2).MaxDepth(14)
 	var out corev1.PodTemplateSpec

@@ -41,7 +41,6 @@ func etcdArgs(f files, p Ports) []string {
 		flag("listen-peer-urls", url(p.EtcdPeer, "")),
 		flag("initial-advertise-peer-urls", url(p.EtcdPeer, "")),
 		flag("initial-cluster", "lab="+url(p.EtcdPeer, "")),
-		flag("force-new-cluster", true), // one member, whose peer port may differ from the last start's
 		flag("trusted-ca-file", f.pki.crt(clusterCA)),
 		flag("cert-file", f.pki.crt("etcd")),
 		flag("key-file", f.pki.key("etcd")),

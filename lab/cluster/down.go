@@ -14,8 +14,14 @@ import (
 	"kruise.io/kruise/lab/realnode"
 )
 
-// grace is how long a component may take to end on SIGTERM.
-const grace = 5 * time.Second
+// grace is how long a component may take to end on SIGTERM. The apiserver would wait a minute for its watchers to leave,
+// and has nothing to lose.
+func grace(component string) time.Duration {
+	if component == APIServer {
+		return 300 * time.Millisecond
+	}
+	return 5 * time.Second
+}
 
 // Down stops the lab in dir and, unless keep, removes what it wrote there. It is no error when nothing runs any more.
 func Down(dir string, keep bool) error {
@@ -98,7 +104,7 @@ func stopAll(dir string, recorded []Process) error {
 				continue
 			}
 			group.Go(func() {
-				if err := p.stop(grace); err != nil {
+				if err := p.stop(grace(p.Name)); err != nil {
 					mu.Lock()
 					defer mu.Unlock()
 					errs = append(errs, err)

@@ -48,8 +48,21 @@ func UnknownState(p *corev1.Pod) string {
 	}
 }
 
+// NotYetNormalKey is the pod annotation, "true" if present, of a pod that was chosen for an in-place update before it ever
+// was Normal: after the update it goes back to PreparingNormal, so that its preNormal hook is asked
+// (pod-lifecycle 10, weakness 3). It is an addition to the contract.
+const NotYetNormalKey = "lifecycle.apps.kruise.io/not-yet-normal"
+
 // SetState sets the pod's state and the time of the change, in UTC. It mutates p.
 func SetState(p *corev1.Pod, s State, now time.Time) {
+	switch s {
+	case PreparingUpdate, Updating:
+		if StateOf(p) == PreparingNormal {
+			p.Annotations = set(p.Annotations, NotYetNormalKey, "true")
+		}
+	case Normal, PreparingNormal:
+		delete(p.Annotations, NotYetNormalKey)
+	}
 	p.Labels = set(p.Labels, pub.LifecycleStateKey, string(s))
 	p.Annotations = set(p.Annotations, pub.LifecycleTimestampKey, now.UTC().Format(time.RFC3339))
 }

@@ -42,9 +42,6 @@ type Input struct {
 	AtTarget bool
 	// Complete says that no in-place update of the pod is outstanding (inplace.Progress.Done).
 	Complete bool
-	// FromPreparingNormal says that the pod had not yet been Normal when its in-place update began
-	// (inplace.Progress.FromPreparingNormal).
-	FromPreparingNormal bool
 	// Edits are writes already planned for this pod by inplace.Refresh. What Refresh changes joins the last one if that
 	// goes to pods/status.
 	Edits []pod.Edit
@@ -126,18 +123,18 @@ func next(p *corev1.Pod, l *pub.Lifecycle, in Input) (State, *Wait) {
 		return Normal, nil
 	case PreparingUpdate:
 		if in.AtTarget {
-			return afterUpdate(p, l, in)
+			return afterUpdate(p, l)
 		}
 		if l != nil && Hooked(l.InPlaceUpdate, p) {
 			return state, blocked("inPlaceUpdate", "be updated", present(l.InPlaceUpdate, p))
 		}
 	case Updating:
 		if in.Complete {
-			return afterUpdate(p, l, in)
+			return afterUpdate(p, l)
 		}
 	case Updated:
 		if l == nil || l.InPlaceUpdate == nil || AllHooked(l.InPlaceUpdate, p) {
-			return serve(p, l, in)
+			return serve(p, l)
 		}
 		return state, unmet("inPlaceUpdate", "serve again", missing(l.InPlaceUpdate, p))
 	case PreparingDelete:
@@ -149,16 +146,16 @@ func next(p *corev1.Pod, l *pub.Lifecycle, in Input) (State, *Wait) {
 }
 
 // afterUpdate returns where a pod goes whose in-place update is complete or was called off.
-func afterUpdate(p *corev1.Pod, l *pub.Lifecycle, in Input) (State, *Wait) {
+func afterUpdate(p *corev1.Pod, l *pub.Lifecycle) (State, *Wait) {
 	if l != nil && !AllHooked(l.InPlaceUpdate, p) {
 		return Updated, nil
 	}
-	return serve(p, l, in)
+	return serve(p, l)
 }
 
 // serve returns Normal, or PreparingNormal for a pod that was updated before it was ever admitted.
-func serve(p *corev1.Pod, l *pub.Lifecycle, in Input) (State, *Wait) {
-	if in.FromPreparingNormal {
+func serve(p *corev1.Pod, l *pub.Lifecycle) (State, *Wait) {
+	if p.Annotations[NotYetNormalKey] == "true" {
 		if wait := waitNormal(p, l); wait != nil {
 			return PreparingNormal, wait
 		}

@@ -5,42 +5,98 @@
 package order
 
 import (
+	"cmp"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
-	"kruise.io/kruise/api/apps/pub"
+	"kruise.io/kruise/internal/pod"
 )
 
-// UpdateOrder tunes the order of updating.
-type UpdateOrder struct {
-	// Priority puts pods first by their labels; may be nil.
-	Priority *pub.UpdatePriorityStrategy
-	// Scatter spreads pods with certain labels over the order.
-	Scatter pub.UpdateScatterStrategy
+// activeKey is what the orders of updating and of deletion have in common of one pod, read once per pod.
+type activeKey struct {
+	pod          *corev1.Pod
+	assigned     bool
+	phase        int
+	ready        bool
+	readySince   time.Time
+	restarts     int32 // maximum over regular containers
+	initRestarts int32 // maximum over restartable init containers
 }
 
-// DeletionOrder tunes the order of deletion.
-type DeletionOrder struct {
-	// MinReadySeconds is how long a pod has to be ready to count as available, in seconds.
-	MinReadySeconds int32
-	// Now is the time of the decision.
-	Now time.Time
-	// Constraints are the topologySpreadConstraints of the template. Without any, pods are spread over nodes.
-	Constraints []corev1.TopologySpreadConstraint
-	// NodeLabels returns the labels of a node, false if the node can't be read. Needed only with constraints; nil reads
-	// no node.
-	NodeLabels func(node string) (map[string]string, bool)
+func newActiveKey(p *corev1.Pod) *activeKey {
+	k := &activeKey{pod: p, assigned: p.Spec.NodeName != "", phase: phaseRank(p.Status.Phase)}
+	if c := pod.Condition(p, corev1.PodReady); c != nil && c.Status == corev1.ConditionTrue {
+		k.ready, k.readySince = true, c.LastTransitionTime.Time
+	}
+	for i := range p.Status.ContainerStatuses {
+		k.restarts = max(k.restarts, p.Status.ContainerStatuses[i].RestartCount)
+	}
+	for i := range p.Status.InitContainerStatuses {
+		if s := &p.Status.InitContainerStatuses[i]; restartable(p, s.Name) {
+			k.initRestarts = max(k.initRestarts, s.RestartCount)
+		}
+	}
+	return k
 }
 
-// ForUpdate returns the candidates in the order in which they are to be updated (pod-lifecycle 5.10). all are the active
-// pods of the workload, candidates included; they matter to scattering only. The input slices stay as they are.
-func ForUpdate(candidates, all []*corev1.Pod, s UpdateOrder) []*corev1.Pod {
-	return candidates
+func restartable(p *corev1.Pod, initContainer string) bool {
+	for i := range p.Spec.InitContainers {
+		if c := &p.Spec.InitContainers[i]; c.Name == initContainer {
+			return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+		}
+	}
+	return false
 }
 
-// ForDeletion returns the pods of the group in the order in which they are to be deleted (pod-lifecycle 5.13, 5.14). The
-// input slice stays as it is.
-func ForDeletion(group []*corev1.Pod, d DeletionOrder) []*corev1.Pod {
-	return group
+func phaseRank(phase corev1.PodPhase) int {
+	switch phase {
+	case corev1.PodPending, "":
+		return 0
+	case corev1.PodUnknown:
+		return 1
+	default:
+		return 2
+	}
+}
+
+// byAssignment compares by node and phase: criteria 1 and 2 of both orders.
+func byAssignment(a, b *activeKey) int {
+	return cmp.Or(falseFirst(a.assigned, b.assigned), cmp.Compare(a.phase, b.phase))
+}
+
+// byReadySince puts the pod first that became ready later, among two ready ones.
+func byReadySince(a, b *activeKey) int {
+	if !a.ready || !b.ready {
+		return 0
+	}
+	return laterFirst(a.readySince, b.readySince)
+}
+
+// byCreation puts the younger pod first, then goes by name.
+func byCreation(a, b *activeKey) int {
+	return cmp.Or(
+		laterFirst(a.pod.CreationTimestamp.Time, b.pod.CreationTimestamp.Time),
+		strings.Compare(a.pod.Name, b.pod.Name),
+		strings.Compare(a.pod.Namespace, b.pod.Namespace))
+}
+
+func falseFirst(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case b:
+		return -1
+	default:
+		return 1
+	}
+}
+
+// laterFirst puts the later time first, and no time before any.
+func laterFirst(a, b time.Time) int {
+	if a.IsZero() || b.IsZero() {
+		return falseFirst(!a.IsZero(), !b.IsZero())
+	}
+	return b.Compare(a)
 }

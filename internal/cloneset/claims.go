@@ -1,0 +1,133 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloneset
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/pod"
+)
+
+// stuckAfter is how long after the end of its grace period a terminating pod counts as stuck, so that its claims are no
+// longer waited for. A healthy kubelet is done well before.
+const stuckAfter = 5 * time.Second
+
+func idOf(o metav1.Object) string { return o.GetLabels()[appsv1beta1.CloneSetInstanceID] }
+
+// claims indexes the claims and cleans up after pods that are gone (cloneset 5.10).
+func (p *planner) claims() {
+	p.claimsByID = make(map[string][]*corev1.PersistentVolumeClaim)
+	for _, c := range p.s.Claims {
+		if c.DeletionTimestamp != nil || !metav1.IsControlledBy(c, p.cs) || idOf(c) == "" {
+			continue
+		}
+		p.claimsByID[idOf(c)] = append(p.claimsByID[idOf(c)], c)
+	}
+	if len(p.claimsByID) == 0 || p.cs.DeletionTimestamp != nil {
+		return
+	}
+	active := make(map[string]bool, len(p.active))
+	for _, i := range p.active {
+		active[idOf(i.Pod)] = true
+	}
+	gone := p.inactiveByID()
+	for _, id := range slices.Sorted(maps.Keys(p.claimsByID)) {
+		if !active[id] {
+			p.cleanClaims(id, gone[id])
+		}
+	}
+}
+
+func (p *planner) inactiveByID() map[string]*corev1.Pod {
+	gone := make(map[string]*corev1.Pod, len(p.inactive))
+	for _, pd := range p.inactive {
+		if id := idOf(pd); id != "" {
+			gone[id] = pd
+		}
+	}
+	return gone
+}
+
+// cleanClaims decides about the claims of an id that no active pod has; gone is the inactive pod that has it, if any.
+// Claims on the way out are taken off the index.
+func (p *planner) cleanClaims(id string, gone *corev1.Pod) {
+	claims := p.claimsByID[id]
+	switch {
+	case gone != nil && p.keepsClaims(gone):
+		for _, c := range claims {
+			if !kept(c) {
+				p.d.Claims = append(p.d.Claims, ClaimChange{Claim: c, Keep: true})
+			}
+		}
+		return
+	case gone != nil && gone.DeletionTimestamp != nil && pod.IsSpecifiedDelete(gone):
+		// The controller deleted this pod but did not come to its claims.
+		for _, c := range claims {
+			p.d.Claims = append(p.d.Claims, ClaimChange{Claim: c})
+		}
+	case p.cs.Spec.ScaleStrategy.EnablePVCReuse || p.s.Gates.KeepClaimsForDeletion && slices.ContainsFunc(claims, kept):
+		return
+	default:
+		for _, c := range claims {
+			p.d.Claims = append(p.d.Claims, ClaimChange{Claim: c, Owner: gone})
+		}
+	}
+	delete(p.claimsByID, id)
+}
+
+// keepsClaims says whether the claims of a pod survive its recreation.
+func (p *planner) keepsClaims(pd *corev1.Pod) bool {
+	value, ok := pd.Labels[appsv1beta1.CloneSetKeepPVCForDeletionKey]
+	return ok && value != "false" && p.s.Gates.KeepClaimsForDeletion
+}
+
+// kept says whether the claim outlived its pod on purpose.
+func kept(c *corev1.PersistentVolumeClaim) bool {
+	return c.Labels[appsv1beta1.CloneSetKeepPVCForDeletionKey] == "true"
+}
+
+// claimsOf returns the claims that belong to a pod.
+func (p *planner) claimsOf(pd *corev1.Pod) []*corev1.PersistentVolumeClaim {
+	id := idOf(pd)
+	if id == "" {
+		return nil
+	}
+	return p.claimsByID[id]
+}
+
+// reuse looks for claims that a new pod can take over. free are the ids whose claims no pod object holds, in whatever
+// phase that is; held is the number of ids that become free when a terminating pod is gone, and until when at most to
+// wait for that. A pod stuck in termination is not waited for (weakness 13).
+func (p *planner) reuse() (free []string, held int, until time.Duration) {
+	if len(p.claimsByID) == 0 {
+		return nil, 0, 0
+	}
+	carried := make(map[string]bool, len(p.s.Pods))
+	for _, pd := range p.s.Pods {
+		carried[idOf(pd)] = true
+	}
+	for id := range p.claimsByID {
+		if !carried[id] && !p.s.TakenIDs[id] {
+			free = append(free, id)
+		}
+	}
+	slices.Sort(free)
+	for id, pd := range p.inactiveByID() {
+		if pd.DeletionTimestamp == nil || len(p.claimsByID[id]) == 0 {
+			continue
+		}
+		if left := pd.DeletionTimestamp.Add(stuckAfter).Sub(p.s.Now); left > 0 {
+			held++
+			if until == 0 || left < until {
+				until = left
+			}
+		}
+	}
+	return free, held, until
+}

@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloneset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+)
+
+// created is what came of one creation.
+type created int
+
+const (
+	// createdPod: the pod was created, or was there already and is ours.
+	createdPod created = iota
+	// createdUnsettled: the pod exists, but not by an answer that we saw.
+	createdUnsettled
+	// createdTaken: the name belongs to somebody else.
+	createdTaken
+	// createdFailed: the pod was refused.
+	createdFailed
+)
+
+// createAll creates pods in batches of 1, 2, 4 and so on, so that a refusal that hits every pod costs one request and not
+// as many as there are pods. A failure stops the batches that follow (cloneset 5.5).
+func (e *executor) createAll(ctx context.Context, cs *appsv1beta1.CloneSet, creations []Creation, o *outcome) {
+	for size := 1; len(creations) > 0; size *= 2 {
+		batch := creations[:min(size, len(creations))]
+		creations = creations[len(batch):]
+		results := make([]created, len(batch))
+		errs := make([]error, len(batch))
+		inParallel(len(batch), func(i int) { results[i], errs[i] = e.create(ctx, cs, &batch[i]) })
+		failed := false
+		for i := range batch {
+			switch results[i] {
+			case createdUnsettled:
+				o.unsettled = true
+			case createdTaken:
+				o.taken = append(o.taken, idOf(batch[i].Pod))
+			case createdFailed:
+				failed = true
+				if !apierrors.HasStatusCause(errs[i], corev1.NamespaceTerminatingCause) {
+					e.recorder.Eventf(cs, corev1.EventTypeWarning, "FailedCreate", "failed to create pod %s: %v", batch[i].Pod.Name, errs[i])
+					o.fail(true, errs[i])
+				}
+			}
+		}
+		if failed {
+			return
+		}
+	}
+}
+
+// create creates a pod after its claims.
+func (e *executor) create(ctx context.Context, cs *appsv1beta1.CloneSet, c *Creation) (created, error) {
+	for _, claim := range c.Claims {
+		if result, err := e.createOne(ctx, cs, claim); result == createdTaken || result == createdFailed {
+			return result, err
+		}
+	}
+	result, err := e.createOne(ctx, cs, c.Pod)
+	if result == createdPod {
+		e.recorder.Eventf(cs, corev1.EventTypeNormal, "SuccessfulCreate", "created pod %s", c.Pod.Name)
+	}
+	return result, err
+}
+
+// createOne creates a pod or a claim. A lost answer and a name that exists are settled by a live read: either the object
+// is ours, then it is as good as created, or it is not, then another id is needed (weakness 13).
+func (e *executor) createOne(ctx context.Context, cs *appsv1beta1.CloneSet, o client.Object) (created, error) {
+	err := e.client.Create(ctx, o)
+	if err == nil {
+		return createdPod, nil
+	}
+	err = fmt.Errorf("create %T %s/%s: %w", o, o.GetNamespace(), o.GetName(), err)
+	exists := apierrors.IsAlreadyExists(err)
+	if !exists && !mayHaveHappened(err) {
+		return createdFailed, err
+	}
+	var found client.Object = &corev1.Pod{}
+	if _, ok := o.(*corev1.PersistentVolumeClaim); ok {
+		found = &corev1.PersistentVolumeClaim{}
+	}
+	getErr := e.live.Get(ctx, client.ObjectKeyFromObject(o), found)
+	switch {
+	case apierrors.IsNotFound(getErr) && exists:
+		return createdTaken, nil // it went away this moment; another name is simplest
+	case getErr != nil:
+		return createdFailed, err
+	case found.GetDeletionTimestamp() == nil && metav1.IsControlledBy(found, cs):
+		return createdUnsettled, nil
+	}
+	return createdTaken, nil
+}
+
+// mayHaveHappened says whether a failed request may have been carried out all the same: no answer, or one that does not
+// say.
+func mayHaveHappened(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return true
+	}
+	code := status.Status().Code
+	return code == 0 || code >= http.StatusInternalServerError
+}

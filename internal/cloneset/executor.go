@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloneset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/tools/record"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/internal/pod/inplace"
+	"kruise.io/kruise/internal/revision"
+)
+
+// parallelism bounds the writes of one kind that one reconcile has in flight.
+const parallelism = 32
+
+// executor writes what a plan decided.
+type executor struct {
+	// client writes, and reads its own writes.
+	client client.Client
+	// live reads from the apiserver, to settle name clashes and lost answers.
+	live      client.Reader
+	pods      *pod.Writer
+	revisions *revision.Writer
+	recorder  record.EventRecorder
+	gates     Gates
+}
+
+// outcome is what came of a decision.
+type outcome struct {
+	// scaleErr and updateErr are the failures of the writes, refusals by rule included.
+	scaleErr, updateErr error
+	// taken are instance ids that turned out to be in use by foreign objects.
+	taken []string
+	// again asks for another look soon: something was not as the plan supposed.
+	again bool
+	// unsettled says that a pod exists whose creation the cache may not show yet. Nothing that changes the names of new
+	// pods may be written before it does.
+	unsettled bool
+}
+
+func (o *outcome) fail(scaling bool, errs ...error) {
+	err := errors.Join(errs...)
+	if scaling {
+		o.scaleErr = errors.Join(o.scaleErr, err)
+	} else {
+		o.updateErr = errors.Join(o.updateErr, err)
+	}
+}
+
+// act makes the writes of a decision in its order. Independent writes of a kind go out in parallel; a failure is reported
+// and does not stop the others, but for creates (see createAll).
+func (e *executor) act(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decision) outcome {
+	var o outcome
+	o.fail(true, d.ScaleErrors...)
+	o.fail(false, d.UpdateErrors...)
+	for _, event := range d.Events {
+		if event.Pod != nil {
+			e.recorder.Event(event.Pod.DeepCopy(), event.Type, event.Reason, event.Message)
+		} else {
+			e.recorder.Event(cs, event.Type, event.Reason, event.Message)
+		}
+	}
+	claimsOK := e.changeClaims(ctx, cs, d.Claims, &o)
+	e.editAll(ctx, cs, d.Edits, claimsOK, &o)
+	e.createAll(ctx, cs, d.Create, &o)
+	e.deleteAll(ctx, cs, d.Delete, &o)
+	e.preDownload(ctx, cs, d)
+	return o
+}
+
+// inParallel calls f for 0 to n-1, a bounded number at a time, and waits for all.
+func inParallel(n int, f func(i int)) {
+	if n == 1 {
+		f(0)
+		return
+	}
+	var wg sync.WaitGroup
+	next := make(chan int)
+	for range min(n, parallelism) {
+		wg.Go(func() {
+			for i := range next {
+				f(i)
+			}
+		})
+	}
+	for i := range n {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+}
+
+// editAll writes the pod edits. Releases wait for the claims that go with the pod.
+func (e *executor) editAll(ctx context.Context, cs *appsv1beta1.CloneSet, edits []PodEdit, claimsOK bool, o *outcome) {
+	errs := make([]error, len(edits))
+	inParallel(len(edits), func(i int) {
+		if edits[i].Kind == EditRelease && !claimsOK {
+			return
+		}
+		errs[i] = e.editPod(ctx, cs, &edits[i])
+	})
+	for i := range edits {
+		switch err := errs[i]; {
+		case err == nil:
+			e.edited(cs, &edits[i])
+		case apierrors.IsNotFound(err), apierrors.IsConflict(err):
+			o.again = true // the pod went away or changed: look again
+		default:
+			e.editFailed(cs, &edits[i], err)
+			o.fail(edits[i].Kind.scaling(), err)
+		}
+	}
+}
+
+func (e *executor) editPod(ctx context.Context, cs *appsv1beta1.CloneSet, edit *PodEdit) error {
+	_, err := e.pods.Apply(ctx, edit.Pod, edit.Edits...)
+	if err == nil || edit.Kind != EditInPlace || !inplace.ResizeRefused(err) {
+		return err
+	}
+	// No node could give what is asked for: as if the node had said so (inplace-update weakness 5).
+	if policyOf(cs) == appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType {
+		edit.Kind = EditRecreate
+		_, markErr := e.pods.Apply(ctx, edit.Pod, markForDeletion(edit.Pod))
+		return markErr
+	}
+	var live corev1.Pod
+	if getErr := e.live.Get(ctx, client.ObjectKeyFromObject(edit.Pod), &live); getErr != nil {
+		return errors.Join(err, getErr)
+	}
+	undo, cancelErr := inplace.Cancel(&live, e.gates.inPlace(cs), time.Now())
+	if cancelErr == nil && live.UID == edit.Pod.UID {
+		_, cancelErr = e.pods.Apply(ctx, &live, undo...)
+	}
+	return errors.Join(err, cancelErr)
+}
+
+// edited reports an edit that was written.
+func (e *executor) edited(cs *appsv1beta1.CloneSet, edit *PodEdit) {
+	switch edit.Kind {
+	case EditInPlace:
+		e.recorder.Eventf(cs, corev1.EventTypeNormal, "SuccessfulUpdatePodInPlace", "updated pod %s in place to revision %s", edit.Pod.Name, edit.Revision)
+	case EditRecreate:
+		e.recorder.Eventf(cs, corev1.EventTypeNormal, "SuccessfulUpdatePodReCreate", "marked pod %s to be recreated at revision %s", edit.Pod.Name, edit.Revision)
+	}
+}
+
+// editFailed reports an edit that was refused.
+func (e *executor) editFailed(cs *appsv1beta1.CloneSet, edit *PodEdit, err error) {
+	switch edit.Kind {
+	case EditInPlace:
+		e.recorder.Eventf(cs, corev1.EventTypeWarning, "FailedUpdatePodInPlace", "failed to update pod %s in place to revision %s: %v", edit.Pod.Name, edit.Revision, err)
+	case EditRecreate:
+		e.recorder.Eventf(cs, corev1.EventTypeWarning, "FailedUpdatePodReCreate", "failed to mark pod %s to be recreated at revision %s: %v", edit.Pod.Name, edit.Revision, err)
+	}
+}
+
+// deleteAll deletes pods, and after each its claims. Every delete names the UID (weakness 23).
+func (e *executor) deleteAll(ctx context.Context, cs *appsv1beta1.CloneSet, deletions []Deletion, o *outcome) {
+	errs := make([]error, len(deletions))
+	inParallel(len(deletions), func(i int) { errs[i] = e.deletePod(ctx, cs, &deletions[i]) })
+	for _, err := range errs {
+		switch {
+		case err == nil:
+		case apierrors.IsConflict(err):
+			o.again = true
+		default:
+			o.fail(true, err)
+		}
+	}
+}
+
+func (e *executor) deletePod(ctx context.Context, cs *appsv1beta1.CloneSet, d *Deletion) error {
+	pd := &corev1.Pod{}
+	pd.Namespace, pd.Name, pd.UID = d.Pod.Namespace, d.Pod.Name, d.Pod.UID
+	err := e.client.Delete(ctx, pd, client.Preconditions{UID: &d.Pod.UID})
+	switch {
+	case apierrors.IsNotFound(err):
+	case apierrors.IsConflict(err):
+		return err
+	case err != nil:
+		e.recorder.Eventf(cs, corev1.EventTypeWarning, "FailedDelete", "failed to delete pod %s: %v", d.Pod.Name, err)
+		return fmt.Errorf("delete pod %s/%s: %w", d.Pod.Namespace, d.Pod.Name, err)
+	default:
+		e.recorder.Eventf(cs, corev1.EventTypeNormal, "SuccessfulDelete", "deleted pod %s (%s)", d.Pod.Name, d.Reason)
+	}
+	var errs []error
+	for _, c := range d.Claims {
+		errs = append(errs, e.deleteClaim(ctx, cs, c))
+	}
+	return errors.Join(errs...)
+}
+
+func (e *executor) deleteClaim(ctx context.Context, cs *appsv1beta1.CloneSet, c *corev1.PersistentVolumeClaim) error {
+	claim := &corev1.PersistentVolumeClaim{}
+	claim.Namespace, claim.Name, claim.UID = c.Namespace, c.Name, c.UID
+	err := e.client.Delete(ctx, claim, client.Preconditions{UID: &c.UID})
+	if client.IgnoreNotFound(err) == nil {
+		return nil
+	}
+	e.recorder.Eventf(cs, corev1.EventTypeWarning, "FailedDelete", "failed to delete claim %s: %v", c.Name, err)
+	return fmt.Errorf("delete claim %s/%s: %w", c.Namespace, c.Name, err)
+}
+
+// changeClaims hands claims over, marks or deletes them. It says whether all of it worked.
+func (e *executor) changeClaims(ctx context.Context, cs *appsv1beta1.CloneSet, changes []ClaimChange, o *outcome) bool {
+	errs := make([]error, len(changes))
+	inParallel(len(changes), func(i int) { errs[i] = e.changeClaim(ctx, cs, &changes[i]) })
+	ok := true
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			continue
+		case apierrors.IsConflict(err), apierrors.IsNotFound(err):
+			o.again = true
+		default:
+			o.fail(true, err)
+		}
+		ok = false
+	}
+	return ok
+}
+
+func (e *executor) changeClaim(ctx context.Context, cs *appsv1beta1.CloneSet, change *ClaimChange) error {
+	if change.Owner == nil && !change.Keep {
+		return e.deleteClaim(ctx, cs, change.Claim)
+	}
+	wanted := change.Claim.DeepCopy()
+	if change.Keep {
+		wanted.Labels = withLabels(wanted.Labels, map[string]string{appsv1beta1.CloneSetKeepPVCForDeletionKey: "true"})
+	} else {
+		for i := range wanted.OwnerReferences {
+			if wanted.OwnerReferences[i].UID == cs.UID {
+				wanted.OwnerReferences[i] = podReference(change.Owner)
+			}
+		}
+	}
+	err := e.client.Patch(ctx, wanted, client.MergeFromWithOptions(change.Claim, client.MergeFromWithOptimisticLock{}))
+	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+		e.recorder.Eventf(cs, corev1.EventTypeWarning, "FailedUpdate", "failed to change claim %s: %v", change.Claim.Name, err)
+		return fmt.Errorf("change claim %s/%s: %w", change.Claim.Namespace, change.Claim.Name, err)
+	}
+	return err
+}
+
+// preDownload creates and deletes image pull jobs and records the decision. Its failures are reported but never hold up
+// the reconcile (cloneset 5.12).
+func (e *executor) preDownload(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decision) {
+	failed := false
+	for _, job := range d.PullJobs.Create {
+		err := e.client.Create(ctx, job)
+		switch {
+		case err == nil:
+			e.recorder.Eventf(cs, corev1.EventTypeNormal, "CreatedImagePullJob", "created ImagePullJob %s for image %s", job.Name, job.Spec.Image)
+		case !apierrors.IsAlreadyExists(err):
+			failed = true
+			e.recorder.Eventf(cs, corev1.EventTypeNormal, "FailedCreateImagePullJob", "failed to create ImagePullJob %s: %v", job.Name, err)
+		}
+	}
+	for _, name := range d.PullJobs.Delete {
+		job := &appsv1beta1.ImagePullJob{}
+		job.Namespace, job.Name = cs.Namespace, name
+		if err := e.client.Delete(ctx, job, client.PropagationPolicy("Background")); client.IgnoreNotFound(err) != nil {
+			logOf(ctx).Error(err, "Failed to delete an ImagePullJob", "job", name)
+		}
+	}
+	if failed {
+		return // the revision is labelled when all jobs exist
+	}
+	for _, change := range d.RevisionLabels {
+		wanted := change.Revision.DeepCopy()
+		wanted.Labels = merged(wanted.Labels, change.Labels)
+		wanted.Annotations = merged(wanted.Annotations, change.Annotations)
+		if err := e.client.Patch(ctx, wanted, client.MergeFrom(change.Revision)); client.IgnoreNotFound(err) != nil {
+			logOf(ctx).Error(err, "Failed to label a ControllerRevision", "revision", change.Revision.Name)
+		}
+	}
+}
+
+// merged sets the given keys; an empty value removes the key.
+func merged(m, changes map[string]string) map[string]string {
+	if m == nil {
+		m = make(map[string]string, len(changes))
+	}
+	maps.Copy(m, changes)
+	maps.DeleteFunc(m, func(k, v string) bool {
+		_, ours := changes[k]
+		return ours && v == ""
+	})
+	return m
+}

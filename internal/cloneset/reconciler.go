@@ -1,0 +1,212 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloneset
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	logf "sigs.k8s.io/controller-runtime/pkg/log"
+
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/internal/revision"
+)
+
+const (
+	// again is when to look again after a write met something newer than the snapshot.
+	again = 50 * time.Millisecond
+	// listTimeout bounds how long a reconcile waits for the cache to show its own writes.
+	listTimeout = 60 * time.Second
+)
+
+func logOf(ctx context.Context) logr.Logger { return logf.FromContext(ctx) }
+
+// reconciler brings one CloneSet at a time nearer to its spec.
+type reconciler struct {
+	// client reads from the cache, its own writes included, and writes.
+	client client.Client
+	// nodes reads nodes from the cache; nil reads none.
+	nodes client.Reader
+	exec  *executor
+	gates Gates
+	// budgetAllows asks a pod's disruption budget; nil allows all.
+	budgetAllows func(context.Context, *corev1.Pod) (bool, string)
+	now          func() time.Time
+	memory       *memory
+}
+
+// Reconcile observes, plans, acts and reports (cloneset 5.1).
+func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+	defer cancel()
+	cs := &appsv1beta1.CloneSet{}
+	if err := r.client.Get(ctx, req.NamespacedName, cs); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.memory.forget(req.NamespacedName)
+		}
+		return ctrl.Result{}, client.IgnoreNotFound(err)
+	}
+	selector, err := metav1.LabelSelectorAsSelector(cs.Spec.Selector)
+	if err != nil || selector.Empty() {
+		logOf(ctx).Info("Ignoring a CloneSet whose selector is invalid", "err", err)
+		return ctrl.Result{}, nil
+	}
+	snapshot, err := r.observe(ctx, cs, selector)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	decision := Plan(*snapshot)
+	outcome := r.exec.act(ctx, cs, &decision)
+	return r.report(ctx, cs, &decision, &outcome)
+}
+
+// observe takes the snapshot. It also stores the revision of the present template, without which there is nothing to
+// plan with.
+func (r *reconciler) observe(ctx context.Context, cs *appsv1beta1.CloneSet, selector labels.Selector) (*Snapshot, error) {
+	s := &Snapshot{
+		CloneSet: cs,
+		Selector: selector,
+		Gates:    r.gates,
+		TakenIDs: r.memory.taken(client.ObjectKeyFromObject(cs), cs.UID),
+	}
+	mine := []client.ListOption{
+		client.InNamespace(cs.Namespace), client.MatchingFields{pod.OwnerUIDField: string(cs.UID)}, client.UnsafeDisableDeepCopy,
+	}
+	var pods corev1.PodList
+	if err := r.client.List(ctx, &pods, mine...); err != nil {
+		return nil, fmt.Errorf("list pods: %w", err)
+	}
+	s.Pods = pointers(pods.Items)
+	var claims corev1.PersistentVolumeClaimList
+	if err := r.client.List(ctx, &claims, mine...); err != nil {
+		return nil, fmt.Errorf("list claims: %w", err)
+	}
+	s.Claims = pointers(claims.Items)
+	if err := r.observeRevisions(ctx, cs, s); err != nil {
+		return nil, err
+	}
+	if r.gates.PreDownload {
+		var jobs appsv1beta1.ImagePullJobList
+		if err := r.client.List(ctx, &jobs, mine...); err != nil {
+			return nil, fmt.Errorf("list image pull jobs: %w", err)
+		}
+		for i := range jobs.Items {
+			if metav1.IsControlledBy(&jobs.Items[i], cs) && jobs.Items[i].DeletionTimestamp == nil {
+				s.PullJobs = append(s.PullJobs, jobs.Items[i].Name)
+			}
+		}
+	}
+	if r.nodes != nil {
+		s.NodeLabels = r.nodeLabels(ctx)
+	}
+	if r.budgetAllows != nil {
+		s.BudgetAllows = func(p *corev1.Pod) (bool, string) { return r.budgetAllows(ctx, p) }
+	}
+	s.Now = r.now()
+	return s, nil
+}
+
+// observeRevisions resolves the revisions and stores the update revision if it is new (cloneset 5.3).
+func (r *reconciler) observeRevisions(ctx context.Context, cs *appsv1beta1.CloneSet, s *Snapshot) error {
+	candidates, err := revision.List(ctx, r.client, cs.Namespace, s.Selector)
+	if err != nil {
+		return err
+	}
+	owner := revision.Owner{
+		Object:         cs,
+		GVK:            appsv1beta1.GroupVersion.WithKind("CloneSet"),
+		Template:       &cs.Spec.Template,
+		Current:        cs.Status.CurrentRevision,
+		CollisionCount: cs.Status.CollisionCount,
+		Claims:         cs.Spec.VolumeClaimTemplates,
+		ClaimHashKey:   revision.ClaimHashAnnotation,
+	}
+	plan, err := revision.NewPlan(owner, candidates)
+	if err != nil {
+		return fmt.Errorf("resolve revisions: %w", err)
+	}
+	if cs.DeletionTimestamp == nil {
+		if err := r.exec.revisions.Apply(ctx, owner, plan); err != nil {
+			return err
+		}
+	}
+	s.Revisions = Revisions{Current: plan.Current, Update: plan.Update, All: plan.Revisions, CollisionCount: cs.Status.CollisionCount}
+	if plan.CollisionCount != ptr.Deref(cs.Status.CollisionCount, 0) || cs.Status.CollisionCount != nil {
+		s.Revisions.CollisionCount = ptr.To(plan.CollisionCount)
+	}
+	return nil
+}
+
+func (r *reconciler) nodeLabels(ctx context.Context) func(string) (map[string]string, bool) {
+	return func(name string) (map[string]string, bool) {
+		var node corev1.Node
+		if err := r.nodes.Get(ctx, client.ObjectKey{Name: name}, &node, client.UnsafeDisableDeepCopy); err != nil {
+			return nil, false
+		}
+		return node.Labels, true
+	}
+}
+
+// report writes the status and what else depends on the outcome, and says when to look again.
+func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decision, o *outcome) (ctrl.Result, error) {
+	key := client.ObjectKeyFromObject(cs)
+	r.memory.take(key, cs.UID, o.taken)
+	if logger := logOf(ctx).V(4); logger.Enabled() && (d.Changes() || len(d.Waits) > 0) {
+		logger.Info("Reconciled", "edits", len(d.Edits), "creates", len(d.Create), "deletes", len(d.Delete), "waits", d.Waits)
+	}
+	result := ctrl.Result{RequeueAfter: d.RequeueAfter}
+	sooner := func(after time.Duration) {
+		if after > 0 && (result.RequeueAfter == 0 || after < result.RequeueAfter) {
+			result.RequeueAfter = after
+		}
+	}
+	if o.unsettled {
+		sooner(2 * again)
+		return result, errors.Join(o.scaleErr, o.updateErr)
+	}
+	if o.again || len(o.taken) > 0 {
+		sooner(again)
+	}
+	reportFailures(&d.Status, o.scaleErr, o.updateErr, r.now())
+	left, statusErr := r.writeStatus(ctx, cs, &d.Status)
+	sooner(left)
+	if d.TrimPodsToDelete {
+		r.trimPodsToDelete(ctx, cs, d.PodsToDelete)
+	}
+	if len(d.DeleteRevisions) > 0 {
+		if err := r.exec.revisions.Delete(ctx, d.DeleteRevisions); err != nil {
+			logOf(ctx).Error(err, "Failed to truncate the history")
+		}
+	}
+	return result, errors.Join(o.scaleErr, o.updateErr, statusErr)
+}
+
+// trimPodsToDelete writes the names that are left, if nobody changed the CloneSet meanwhile (weakness 24).
+func (r *reconciler) trimPodsToDelete(ctx context.Context, cs *appsv1beta1.CloneSet, names []string) {
+	wanted := cs.DeepCopy()
+	wanted.Spec.ScaleStrategy.PodsToDelete = names
+	// The status write before this one changed the version, and nothing else.
+	err := r.client.Patch(ctx, wanted, client.MergeFromWithOptions(cs, client.MergeFromWithOptimisticLock{}))
+	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
+		logOf(ctx).Error(err, "Failed to remove vanished names from podsToDelete")
+	}
+}
+
+func pointers[T any](items []T) []*T {
+	out := make([]*T, len(items))
+	for i := range items {
+		out[i] = &items[i]
+	}
+	return out
+}

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+
+	apixv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	clientscheme "k8s.io/client-go/kubernetes/scheme"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/conversion"
+
+	"kruise.io/kruise/internal/manager/certs"
+	"kruise.io/kruise/internal/manager/gates"
+	"kruise.io/kruise/internal/manager/webhooks"
+	"kruise.io/kruise/internal/podadmission"
+)
+
+type podMutator = podadmission.Mutator
+
+// Lives of the certificates we make (security 5.5).
+const (
+	caLife   = 730 * day
+	leafLife = 90 * day
+)
+
+// newScheme knows built-in kinds, CRDs and the kinds of all features.
+func newScheme(features []Feature) (*runtime.Scheme, error) {
+	s := runtime.NewScheme()
+	if err := clientscheme.AddToScheme(s); err != nil {
+		return nil, err
+	}
+	if err := apixv1.AddToScheme(s); err != nil {
+		return nil, err
+	}
+	for _, f := range features {
+		if f.AddToScheme == nil {
+			continue
+		}
+		if err := f.AddToScheme(s); err != nil {
+			return nil, fmt.Errorf("types of feature %s: %w", f.Name, err)
+		}
+	}
+	return s, nil
+}
+
+// Endpoint is where the apiserver finds this manager's webhooks.
+func (m *Manager) Endpoint() webhooks.Endpoint {
+	port := m.opts.Webhook.Port
+	if port == 0 {
+		port = m.server.Port()
+	}
+	return webhooks.Endpoint{
+		Host: m.opts.Webhook.Host, Port: port,
+		ServiceNamespace: m.opts.PodNamespace, ServiceName: m.opts.Webhook.ServiceName,
+	}
+}
+
+// prepareWebhooks makes the server and what keeps its certificates and the cluster's configurations.
+func (m *Manager) prepareWebhooks(cfg *rest.Config, scheme *runtime.Scheme) error {
+	o := m.opts
+	component := rest.CopyConfig(cfg)
+	component.UserAgent = userAgent + "/webhook-controller"
+	shared, err := mapperFor(component, scheme)
+	if err != nil {
+		return err
+	}
+	live, err := client.New(component, shared)
+	if err != nil {
+		return err
+	}
+	if m.platform, err = newPlatformCache(component, o, shared); err != nil {
+		return err
+	}
+	m.keeper = &certs.Keeper{
+		Store:    certs.Secret{Client: live, Namespace: o.PodNamespace, Name: o.Webhook.SecretName},
+		Policy:   o.certPolicy(),
+		External: o.Gates.Enabled(gates.EnableExternalCerts),
+		Dir:      o.Webhook.CertDir,
+		Log:      m.log.WithName("certs"),
+	}
+	if !m.keeper.External && (o.Webhook.CertWriter == "fs" || o.Webhook.Host != "" && o.Webhook.CertWriter == "") {
+		m.keeper.Store = certs.Files{Dir: o.Webhook.CertDir}
+	}
+	addr := o.Webhook.ListenAddr
+	if addr == "" {
+		addr = net.JoinHostPort("0.0.0.0", strconv.Itoa(o.Webhook.Port))
+	}
+	m.server, err = webhooks.NewServer(webhooks.ServerOptions{
+		Addr:           addr,
+		GetCertificate: m.keeper.GetCertificate,
+		MinVersion:     o.Webhook.TLSMinVersion, CipherSuites: o.Webhook.CipherSuites, HTTP2: o.Webhook.EnableHTTP2,
+		ClientCAFile: o.Webhook.ClientCAFile, Log: m.log.WithName("webhooks"),
+	})
+	if err != nil {
+		return err
+	}
+	m.keeper.Publisher = &webhooks.Injector{
+		Reader: m.platform, Writer: live, Endpoint: m.Endpoint(), Gates: o.Gates, OwnNamespace: o.PodNamespace,
+		ReadOnly: m.keeper.External, Leads: m.leads.Load, Log: m.log.WithName("webhooks"),
+	}
+	m.loop = webhooks.NewLoop(m.keeper, m.log.WithName("webhooks"))
+	expiry := m.keeper.Expiry
+	certExpiry.Store(&expiry)
+	return nil
+}
+
+// certPolicy names the host, or the Service in its two forms, and localhost for our own health check.
+func (o *Options) certPolicy() certs.Policy {
+	service := o.Webhook.ServiceName + "." + o.PodNamespace
+	names := []string{service + ".svc", service, "localhost"}
+	if o.Webhook.Host != "" {
+		names = []string{o.Webhook.Host, "localhost"}
+	}
+	if o.Webhook.Host == "localhost" {
+		names = names[:1]
+	}
+	if o.Gates.Enabled(gates.EnableExternalCerts) && o.Webhook.Host == "" {
+		names = []string{service + ".svc", "localhost"} // others need not know the short form
+	}
+	return certs.Policy{
+		Names: names, CALife: caLife, LeafLife: leafLife, RenewBefore: o.Webhook.RenewBefore,
+		Settle: o.Webhook.SettleTime, Overlap: o.Webhook.OverlapTime,
+	}
+}
+
+// registerWebhooks serves every webhook of the inventory that is enabled, and conversion.
+func (m *Manager) registerWebhooks(handlers map[string]http.Handler, pods podadmission.Chain) error {
+	handlers["/mutate-pod"] = Admission(pods)
+	for _, e := range webhooks.Inventory() {
+		if !e.Enabled(m.opts.Gates) {
+			continue
+		}
+		h, ok := handlers[e.Path]
+		if !ok {
+			return fmt.Errorf("no handler for webhook %s at %s", e.Name, e.Path)
+		}
+		m.server.Register(e.Path, h)
+	}
+	for kind, newConverter := range converted {
+		c, err := newConverter(m.mgr.GetScheme())
+		if err != nil {
+			return err
+		}
+		if err := m.mgr.GetConverterRegistry().RegisterConverter(kind, c); err != nil {
+			return err
+		}
+	}
+	m.server.Register(webhooks.ConvertPath, conversion.NewWebhookHandler(m.mgr.GetScheme(), m.mgr.GetConverterRegistry()))
+	return nil
+}
+
+// Admission serves a handler. Panics are left to the server, which counts them and answers 500.
+func Admission(h admission.Handler) http.Handler {
+	return (&admission.Webhook{Handler: h}).WithRecoverPanic(false)
+}

@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"context"
+	"fmt"
+
+	"golang.org/x/time/rate"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/util/workqueue"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/cluster"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+)
+
+// userAgent prefixes the user agent of every client (platform 4.5).
+const userAgent = "kruise-manager"
+
+// IndexOwnerUID indexes pods and claims by the UIDs of their owners (platform 5.8).
+const IndexOwnerUID = "ownerRefUID"
+
+// restConfig applies our throttling and naming to a configuration. Content types stay unset: the library then speaks
+// protobuf for built-in types and JSON for ours.
+func (o *Options) restConfig(cfg *rest.Config, component string) *rest.Config {
+	c := rest.CopyConfig(cfg)
+	c.UserAgent = userAgent
+	if component != "" {
+		c.UserAgent += "/" + component
+	}
+	c.QPS, c.Burst = float32(o.QPS), o.Burst
+	if o.QPS <= 0 {
+		c.QPS, c.Burst = -1, 0
+	}
+	return c
+}
+
+// cacheOptions keep the cache small: no managedFields, Secrets and ConfigMaps of our own namespace only (W13).
+func (o *Options) cacheOptions() cache.Options {
+	own := cache.ByObject{Namespaces: map[string]cache.Config{o.PodNamespace: {}}}
+	c := cache.Options{
+		SyncPeriod:       o.SyncPeriod,
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject:         map[client.Object]cache.ByObject{&corev1.Secret{}: own, &corev1.ConfigMap{}: own},
+	}
+	if o.Namespace != "" {
+		c.DefaultNamespaces = map[string]cache.Config{o.Namespace: {}}
+	}
+	return c
+}
+
+// clients makes the clients of one component. All share connections and cache; each sees its own writes only, so that
+// components don't wait for each other's.
+func (o *Options) clients(cl cluster.Cluster, cfg *rest.Config, component string) (consistent, plain client.Client, err error) {
+	c := o.restConfig(cfg, component)
+	httpClient, err := rest.HTTPClientFor(c)
+	if err != nil {
+		return nil, nil, fmt.Errorf("client of %s: %w", component, err)
+	}
+	build := func(readYourWrites bool) (client.Client, error) {
+		return client.New(c, client.Options{
+			HTTPClient: httpClient, Scheme: cl.GetScheme(), Mapper: cl.GetRESTMapper(),
+			Cache: &client.CacheOptions{Reader: cl.GetCache(), EnableReadYourWritesConsistency: &readYourWrites},
+		})
+	}
+	if consistent, err = build(true); err != nil {
+		return nil, nil, fmt.Errorf("client of %s: %w", component, err)
+	}
+	if plain, err = build(false); err != nil {
+		return nil, nil, fmt.Errorf("client of %s: %w", component, err)
+	}
+	return consistent, plain, nil
+}
+
+// indexes registers the indexes on built-in kinds.
+func indexes(ctx context.Context, indexer client.FieldIndexer) error {
+	for _, obj := range []client.Object{&corev1.Pod{}, &corev1.PersistentVolumeClaim{}} {
+		if err := indexer.IndexField(ctx, obj, IndexOwnerUID, ownerUIDs); err != nil {
+			return fmt.Errorf("index %s on %T: %w", IndexOwnerUID, obj, err)
+		}
+	}
+	return nil
+}
+
+func ownerUIDs(obj client.Object) []string {
+	refs := obj.GetOwnerReferences()
+	if len(refs) == 0 {
+		return nil
+	}
+	uids := make([]string, 0, len(refs))
+	for _, ref := range refs {
+		uids = append(uids, string(ref.UID))
+	}
+	return uids
+}
+
+// ByOwner lists the objects that have the owner among their owner references.
+func ByOwner(owner metav1.Object) client.ListOption {
+	return client.MatchingFields{IndexOwnerUID: string(owner.GetUID())}
+}
+
+func (l RateLimiter) new() workqueue.TypedRateLimiter[reconcile.Request] {
+	return workqueue.NewTypedMaxOfRateLimiter(
+		workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](l.BaseDelay, l.MaxDelay),
+		&workqueue.TypedBucketRateLimiter[reconcile.Request]{Limiter: rate.NewLimiter(rate.Limit(l.QPS), l.BucketSize)},
+	)
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"context"
+	"net/http"
+
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
+	"k8s.io/component-base/featuregate"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"kruise.io/kruise/internal/podadmission"
+)
+
+// Feature is what one room of Kruise hands to the manager. Every part is optional.
+type Feature struct {
+	// Name is the short name: that of the --<name>-workers flag and, with "-controller", of the controller.
+	Name string
+	// Gates must all be on for controllers and webhooks of the feature.
+	Gates []featuregate.Feature
+	// Kinds must all be served before the controllers start. They start, stop and start again as CRDs come and go.
+	Kinds []schema.GroupVersionKind
+	// AddToScheme registers the feature's types.
+	AddToScheme func(*runtime.Scheme) error
+	// Indexes registers field indexes on the feature's own kinds, once they are served.
+	Indexes func(context.Context, client.FieldIndexer) error
+	// Controllers builds the feature's controllers with mgr. It may be called again after a failure, with a new mgr.
+	Controllers func(mgr manager.Manager, d *Deps) error
+	// Webhooks returns the handlers by path; paths are those of the inventory in package webhooks.
+	Webhooks func(d *Deps) map[string]http.Handler
+	// PodMutator takes part in pod creation, in the order of the features list.
+	PodMutator func(d *Deps) podadmission.Mutator
+}
+
+// Deps is what a feature may use. Each feature has its own, so its requests carry its own user agent.
+type Deps struct {
+	// Name is the feature's.
+	Name string
+	// Client reads from the cache and sees its own writes: for pods, claims, ControllerRevisions and our own kinds.
+	Client client.Client
+	// Plain reads from the cache and doesn't wait: for everything else. Writing with it starts no informer.
+	Plain client.Client
+	// Live reads from the apiserver.
+	Live client.Reader
+	// Recorder reports events on behalf of the feature's controller.
+	Recorder events.EventRecorder
+	// Scheme knows the types of all features.
+	Scheme *runtime.Scheme
+	Gates  featuregate.FeatureGate
+	// Workers is the number of concurrent reconciles.
+	Workers int
+	// Options are the manager's; read only.
+	Options *Options
+	// Served tells whether the apiserver serves a kind of ours now.
+	Served func(schema.GroupVersionKind) bool
+}
+
+// RateLimiter returns a new work-queue limiter with the shared settings (platform 5.7): the longer of the per-item
+// exponential delay and the overall token bucket.
+func (d *Deps) RateLimiter() workqueue.TypedRateLimiter[reconcile.Request] {
+	return d.Options.RateLimiter.new()
+}
+
+// enabled tells whether all gates of the feature are on.
+func (f *Feature) enabled(g featuregate.FeatureGate) bool {
+	for _, gate := range f.Gates {
+		if !g.Enabled(gate) {
+			return false
+		}
+	}
+	return true
+}

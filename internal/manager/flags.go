@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+	cliflag "k8s.io/component-base/cli/flag"
+	logsapi "k8s.io/component-base/logs/api/v1"
+	"k8s.io/klog/v2"
+
+	"kruise.io/kruise/internal/manager/gates"
+)
+
+// Flags are the command line of kruise-manager (platform 3.1).
+type Flags struct {
+	Options    *Options
+	Kubeconfig string
+	Logging    *logsapi.LoggingConfiguration
+
+	set        *pflag.FlagSet
+	gates      map[string]bool
+	syncPeriod string
+	tlsMin     string
+	ciphers    []string
+	// notYet are flags of features that this version does not have; they are accepted so that manifests keep working.
+	notYet *pflag.FlagSet
+	// ineffective is kept for compatibility and will never have an effect again.
+	expectationTimeout time.Duration
+}
+
+// workerFlags are the controllers whose number of workers can be set; the value tells whether the controller exists.
+var workerFlags = map[string]bool{
+	"cloneset": true, "statefulset": false, "daemonset": false, "uniteddeployment": false, "sidecarset": false,
+	"workloadspread": false, "broadcastjob": false, "advancedcronjob": false, "imagepulljob": false, "nodeimage": false,
+	"crr": false, "podunavailablebudget": false, "resourcedistribution": false, "persistentpodstate": false,
+	"podprobemarker": false, "nodepodprobe": false, "sidecarterminator": false,
+}
+
+// ParseFlags reads a command line. Long names are accepted with one dash and with two. The error names what is wrong.
+func ParseFlags(args []string) (*Flags, error) {
+	o, err := NewOptions()
+	if err != nil {
+		return nil, err
+	}
+	f := &Flags{
+		Options: o,
+		Logging: logsapi.NewLoggingConfiguration(),
+		set:     pflag.NewFlagSet("kruise-manager", pflag.ContinueOnError),
+		notYet:  pflag.NewFlagSet("", pflag.ContinueOnError),
+		gates:   map[string]bool{},
+	}
+	f.set.SortFlags = true
+	f.set.Usage = func() {}
+	f.register()
+	if err := f.set.Parse(doubleDashes(args, f.set)); err != nil {
+		return f, err
+	}
+	if rest := f.set.Args(); len(rest) > 0 {
+		return f, fmt.Errorf("unexpected argument %q", rest[0])
+	}
+	return f, f.apply()
+}
+
+// Usage describes every flag.
+func (f *Flags) Usage() string {
+	return "kruise-manager runs the controllers and webhooks of Kruise.\n\nFlags:\n" + f.set.FlagUsages()
+}
+
+// apply turns flags that are not plain fields into options.
+func (f *Flags) apply() error {
+	o := f.Options
+	g := gates.New()
+	if err := g.SetFromMap(f.gates); err != nil {
+		return fmt.Errorf("--feature-gates: %w", err)
+	}
+	if err := gates.ApplyDependencies(g); err != nil {
+		return err
+	}
+	o.Gates = g
+	if f.syncPeriod != "" {
+		if f.syncPeriod == "0" {
+			f.syncPeriod = "0s"
+		}
+		if d, err := time.ParseDuration(f.syncPeriod); err == nil && d >= 0 {
+			o.SyncPeriod = &d
+		} else {
+			klog.Background().Info("Ignoring --sync-period, which is not a duration", "value", f.syncPeriod)
+		}
+	}
+	var err error
+	if o.Webhook.TLSMinVersion, err = cliflag.TLSVersion(f.tlsMin); err != nil {
+		return fmt.Errorf("--tls-min-version: %w", err)
+	}
+	if o.Webhook.CipherSuites, err = cliflag.TLSCipherSuites(f.ciphers); err != nil {
+		return fmt.Errorf("--tls-cipher-suites: %w", err)
+	}
+	return o.complete()
+}
+
+// NotYetEffective lists the given flags whose feature this version does not have, without dashes.
+func (f *Flags) NotYetEffective() []string {
+	var names []string
+	f.set.Visit(func(fl *pflag.Flag) {
+		if f.notYet.Lookup(fl.Name) != nil {
+			names = append(names, fl.Name)
+		}
+	})
+	return names
+}
+
+func (f *Flags) register() {
+	o, fs := f.Options, f.set
+	fs.StringVar(&o.MetricsAddr, "metrics-addr", o.MetricsAddr, "The address of /metrics (plain HTTP).")
+	fs.StringVar(&o.HealthProbeAddr, "health-probe-addr", o.HealthProbeAddr, "The address of /healthz and /readyz.")
+	fs.BoolVar(&o.EnablePprof, "enable-pprof", o.EnablePprof, "Serve net/http/pprof.")
+	fs.StringVar(&o.PprofAddr, "pprof-addr", o.PprofAddr, "The address of pprof. Keep it on loopback: a heap profile can hold secrets.")
+	fs.BoolVar(&o.AllowPrivileged, "allow-privileged", o.AllowPrivileged, "Accept privileged containers in pod templates.")
+	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "Act on objects of this namespace only. Empty means all.")
+	fs.StringVar(&f.syncPeriod, "sync-period", "", "Resync interval of the informers; 0 means never, empty means the library's default (10h).")
+	fs.DurationVar(&o.CacheSyncTimeout, "controller-cache-sync-timeout", o.CacheSyncTimeout, "Time that the caches of a controller have to become complete.")
+	fs.DurationVar(&o.WebhookInitializeTimeout, "webhook-initialize-timeout", o.WebhookInitializeTimeout, "Time for the first synchronisation of webhook certificates and configurations.")
+	fs.Float64Var(&o.QPS, "rest-config-qps", 0, "Client-side limit of requests per second; 0 or less means none.")
+	fs.IntVar(&o.Burst, "rest-config-burst", 0, "Client-side burst; only with --rest-config-qps.")
+	fs.DurationVar(&o.RateLimiter.BaseDelay, "rate-limiter-base-delay", o.RateLimiter.BaseDelay, "First delay of a retried item.")
+	fs.DurationVar(&o.RateLimiter.MaxDelay, "rate-limiter-max-delay", o.RateLimiter.MaxDelay, "Longest delay of a retried item.")
+	fs.Float64Var(&o.RateLimiter.QPS, "rate-limiter-qps", o.RateLimiter.QPS, "Retries per second over all items of a controller.")
+	fs.IntVar(&o.RateLimiter.BucketSize, "rate-limiter-bucket-size", o.RateLimiter.BucketSize, "Burst of retries over all items of a controller.")
+	fs.IntVar(&o.DefaultNodeImageTTLSeconds, "default-ttlseconds-for-always-nodeimage", o.DefaultNodeImageTTLSeconds, "Seconds (0 to 2678400) that a finished always-pull image stays in a NodeImage.")
+	fs.BoolVar(&o.CloneSetScalingExcludePreparingDelete, "cloneset-scaling-exclude-preparing-delete", false, "Leave pods in state PreparingDelete out of CloneSet scaling.")
+	fs.DurationVar(&f.expectationTimeout, "expectation-timeout", 5*time.Minute, "Without effect: caches see their own writes, nothing has to be expected.")
+	fs.StringVar(&f.Kubeconfig, "kubeconfig", "", "Path of a kubeconfig; empty means $KUBECONFIG, else the in-cluster configuration.")
+	fs.Var(cliflag.NewMapStringBool(&f.gates), "feature-gates", "Comma list of Name=true|false:\n"+strings.Join(gates.New().KnownFeatures(), "\n"))
+	f.registerLeaderElection()
+	f.registerTLS()
+	f.registerWorkers()
+	f.registerNotYet()
+	f.registerLogging()
+}
+
+func (f *Flags) registerLeaderElection() {
+	le, fs := &f.Options.LeaderElection, f.set
+	fs.BoolVar(&le.Enabled, "enable-leader-election", le.Enabled, "Run controllers on one of several replicas only.")
+	fs.StringVar(&le.Namespace, "leader-election-namespace", le.Namespace, "Namespace of the Lease; empty means the in-cluster namespace.")
+	fs.StringVar(&le.ID, "leader-election-id", le.ID, "Name of the Lease.")
+	fs.StringVar(&le.ResourceLock, "leader-election-resource-lock", le.ResourceLock, "Kind of lock; only leases.")
+	fs.DurationVar(&le.LeaseDuration, "leader-election-lease-duration", le.LeaseDuration, "Time after which a silent leader is replaced.")
+	fs.DurationVar(&le.RenewDeadline, "leader-election-renew-deadline", le.RenewDeadline, "Time a leader tries to renew before it gives up.")
+	fs.DurationVar(&le.RetryPeriod, "leader-election-retry-period", le.RetryPeriod, "Time between tries.")
+}
+
+func (f *Flags) registerTLS() {
+	w, fs := &f.Options.Webhook, f.set
+	fs.StringVar(&f.tlsMin, "tls-min-version", "VersionTLS13", "Lowest TLS version of the webhook server: VersionTLS13 or VersionTLS12.")
+	fs.StringSliceVar(&f.ciphers, "tls-cipher-suites", nil, "Cipher suites for TLS 1.2; empty means Go's secure list.")
+	fs.BoolVar(&w.EnableHTTP2, "enable-http2", false, "Offer HTTP/2 on the webhook server.")
+	fs.StringVar(&w.ListenAddr, "webhook-listen-addr", "", "Address the webhook server listens on; empty means all addresses at $WEBHOOK_PORT.")
+	fs.StringVar(&w.ClientCAFile, "webhook-client-ca-file", "", "Require client certificates of this CA on every webhook path but /healthz.")
+}
+
+func (f *Flags) registerWorkers() {
+	for name, exists := range workerFlags {
+		flagName := name + "-workers"
+		value := &intMapValue{m: f.Options.Workers, key: name}
+		f.set.Var(value, flagName, "Concurrent reconciles of "+name+".")
+		f.set.Lookup(flagName).DefValue = "3"
+		if !exists {
+			f.notYet.AddFlag(f.set.Lookup(flagName))
+		}
+	}
+}
+
+func (f *Flags) registerNotYet() {
+	fs := f.notYet
+	fs.Bool("disable-no-deepcopy", false, "Force deep copies in cached lists.")
+	fs.String("protection-log-path", "/log", "Directory of protection.log.")
+	fs.String("ws-enabled-versioned-status", "deployment,replicaset", "Workload kinds with a WorkloadSpread status per revision.")
+	fs.Bool("assign-pods-by-scheduler", true, "DaemonSet pods are bound by the scheduler.")
+	fs.Bool("assign-bcj-pods-by-scheduler", true, "BroadcastJob pods are bound by the scheduler.")
+	fs.Duration("nodeimage-creation-delay", 30*time.Second, "Time between a node becoming ready and its NodeImage.")
+	fs.Bool("metrics-secure", false, "HTTPS and authorization on /metrics.")
+	fs.String("delegated-capability-check", "Warn", "Off, Warn or Enforce.")
+	fs.String("secret-delivery", "namespace", "namespace or broker.")
+	f.set.AddFlagSet(fs)
+}
+
+// registerLogging adds the structured logging flags and, because manifests pass them, klog's own (platform 3.1).
+func (f *Flags) registerLogging() {
+	logsapi.AddFlags(f.Logging, f.set)
+	legacy := flag.NewFlagSet("", flag.ContinueOnError)
+	klog.InitFlags(legacy)
+	legacy.VisitAll(func(fl *flag.Flag) {
+		if f.set.Lookup(fl.Name) == nil {
+			p := pflag.PFlagFromGoFlag(fl)
+			p.Shorthand = ""
+			f.set.AddFlag(p)
+		}
+	})
+}
+
+// doubleDashes turns -long-name into --long-name for flags that exist, as Go's flag package would accept.
+func doubleDashes(args []string, fs *pflag.FlagSet) []string {
+	out := make([]string, 0, len(args))
+	for i, arg := range args {
+		if arg == "--" {
+			return append(out, args[i:]...)
+		}
+		if strings.HasPrefix(arg, "-") && !strings.HasPrefix(arg, "--") {
+			name, _, _ := strings.Cut(arg[1:], "=")
+			if len(name) > 1 && fs.Lookup(name) != nil {
+				arg = "-" + arg
+			}
+		}
+		out = append(out, arg)
+	}
+	return out
+}
+
+// intMapValue is an int flag kept in a map, so that "not set" stays visible.
+type intMapValue struct {
+	m   map[string]int
+	key string
+}
+
+func (v *intMapValue) Type() string { return "int" }
+
+func (v *intMapValue) String() string {
+	if n, ok := v.m[v.key]; ok {
+		return fmt.Sprint(n)
+	}
+	return "3"
+}
+
+func (v *intMapValue) Set(s string) error {
+	var n int
+	if _, err := fmt.Sscanf(s, "%d", &n); err != nil || fmt.Sprint(n) != s {
+		return fmt.Errorf("%q is not a number", s)
+	}
+	v.m[v.key] = n
+	return nil
+}

@@ -1,0 +1,368 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package manager assembles kruise-manager from features: clients and caches, leader election, certificates, webhooks,
+// conversion, controllers, health and metrics (platform 5). It can be run several times in one process.
+package manager
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/discovery"
+	"k8s.io/client-go/rest"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/apiutil"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/manager"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"kruise.io/kruise/internal/manager/certs"
+	"kruise.io/kruise/internal/manager/webhooks"
+)
+
+// reachTimeout bounds how long New waits for an apiserver.
+const reachTimeout = 10 * time.Second
+
+// Manager is an assembled manager that is not running yet.
+type Manager struct {
+	opts     *Options
+	cfg      *rest.Config
+	log      logr.Logger
+	mgr      manager.Manager
+	platform cache.Cache
+	served   *servedKinds
+	server   *webhooks.Server
+	keeper   *certs.Keeper
+	loop     *webhooks.Loop
+	leads    atomic.Bool
+	synced   atomic.Bool
+}
+
+// Run assembles and runs a manager until ctx ends (nil) or it can't go on.
+func Run(ctx context.Context, cfg *rest.Config, opts *Options) error {
+	m, err := New(ctx, cfg, opts)
+	if err != nil {
+		return err
+	}
+	return m.Start(ctx)
+}
+
+// New assembles a manager. It opens the listeners and asks the apiserver for its version, and fails after 10 seconds if
+// there is no answer. ctx only bounds New itself.
+func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error) {
+	if err := opts.complete(); err != nil {
+		return nil, err
+	}
+	if err := opts.resolvePorts(); err != nil {
+		return nil, err
+	}
+	m := &Manager{opts: opts, cfg: cfg, log: log.Log.WithName("manager"), served: newServedKinds()}
+	base := opts.restConfig(cfg, "")
+	v, err := reach(ctx, base)
+	if err != nil {
+		return nil, fmt.Errorf("the apiserver at %s cannot be reached: %w", cfg.Host, err)
+	}
+	m.log.Info("Found the apiserver", "host", cfg.Host, "version", v.GitVersion)
+
+	features := Features()
+	scheme, err := newScheme(features)
+	if err != nil {
+		return nil, err
+	}
+	if err := m.prepareWebhooks(base, scheme); err != nil {
+		return nil, err
+	}
+	if err := m.assemble(ctx, base, scheme, features); err != nil {
+		return nil, errors.Join(err, m.server.Close())
+	}
+	return m, nil
+}
+
+// reach asks for the server's version.
+func reach(ctx context.Context, cfg *rest.Config) (*version.Info, error) {
+	c := rest.CopyConfig(cfg)
+	c.Timeout = reachTimeout
+	d, err := discovery.NewDiscoveryClientForConfig(c)
+	if err != nil {
+		return nil, err
+	}
+	type answer struct {
+		v   *version.Info
+		err error
+	}
+	ch := make(chan answer, 1)
+	go func() {
+		v, err := d.ServerVersion()
+		ch <- answer{v, err}
+	}()
+	select {
+	case a := <-ch:
+		return a.v, a.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(reachTimeout + time.Second):
+		return nil, errors.New("no answer")
+	}
+}
+
+// resolvePorts replaces port 0 by a free port, so that the addresses are known before anything listens.
+func (o *Options) resolvePorts() error {
+	for _, addr := range []*string{&o.MetricsAddr, &o.HealthProbeAddr, &o.PprofAddr} {
+		host, port, err := net.SplitHostPort(*addr)
+		if err != nil || port != "0" {
+			continue
+		}
+		l, err := net.Listen("tcp", *addr)
+		if err != nil {
+			return err
+		}
+		*addr = net.JoinHostPort(host, strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+		if err := l.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// assemble builds the controller-runtime manager and adds everything to it.
+func (m *Manager) assemble(ctx context.Context, cfg *rest.Config, scheme *runtime.Scheme, features []Feature) error {
+	o := m.opts
+	pprof := o.PprofAddr
+	if !o.EnablePprof {
+		pprof = "0"
+	}
+	metrics := o.MetricsAddr
+	if metrics == "" {
+		metrics = "0"
+	}
+	mgr, err := manager.New(cfg, manager.Options{
+		Scheme:                        scheme,
+		Cache:                         o.cacheOptions(),
+		Client:                        client.Options{Cache: &client.CacheOptions{EnableReadYourWritesConsistency: new(true)}},
+		Logger:                        log.Log,
+		LeaderElection:                o.LeaderElection.Enabled,
+		LeaderElectionID:              o.LeaderElection.ID,
+		LeaderElectionNamespace:       o.LeaderElection.Namespace,
+		LeaderElectionResourceLock:    o.LeaderElection.ResourceLock,
+		LeaderElectionConfig:          o.restConfig(m.cfg, "leader-election"),
+		LeaderElectionReleaseOnCancel: true,
+		LeaseDuration:                 &o.LeaderElection.LeaseDuration,
+		RenewDeadline:                 &o.LeaderElection.RenewDeadline,
+		RetryPeriod:                   &o.LeaderElection.RetryPeriod,
+		Metrics:                       metricsserver.Options{BindAddress: metrics},
+		HealthProbeBindAddress:        o.HealthProbeAddr,
+		PprofBindAddress:              pprof,
+		WebhookServer:                 m.server,
+		GracefulShutdownTimeout:       new(9 * time.Second),
+		Controller: ctrlconfig.Controller{
+			SkipNameValidation: new(true), // several managers in one process, and controllers that are built anew
+			CacheSyncTimeout:   o.CacheSyncTimeout,
+			// A reconcile that waits for the cache to show a write must not wait for ever.
+			ReconciliationTimeout: 2 * time.Minute,
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("assembling the manager: %w", err)
+	}
+	m.mgr = mgr
+	if err := indexes(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	if err := m.addFeatures(cfg, features); err != nil {
+		return err
+	}
+	mgr.GetWebhookServer() // adds it to the manager
+	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
+		return err
+	}
+	if err := mgr.AddReadyzCheck("webhook-ready", m.ready); err != nil {
+		return err
+	}
+	// Runs when the caches are complete, on every replica.
+	if err := mgr.Add(everyReplica(func(ctx context.Context) error {
+		m.synced.Store(true)
+		defer m.synced.Store(false)
+		<-ctx.Done()
+		return nil
+	})); err != nil {
+		return err
+	}
+	return mgr.Add(manager.RunnableFunc(m.lead))
+}
+
+// lead runs on the leader only.
+func (m *Manager) lead(ctx context.Context) error {
+	m.leads.Store(true)
+	isLeader.Set(1)
+	m.log.Info("Leading: controllers run here", "lease", m.opts.LeaderElection.ID)
+	m.loop.Trigger()
+	<-ctx.Done()
+	m.leads.Store(false)
+	isLeader.Set(0)
+	return nil
+}
+
+// everyReplica is a runnable that doesn't need leadership.
+type everyReplica func(context.Context) error
+
+func (f everyReplica) Start(ctx context.Context) error { return f(ctx) }
+
+func (everyReplica) NeedLeaderElection() bool { return false }
+
+// addFeatures registers controllers, webhooks and the pod chain of all features whose gates are on.
+func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
+	handlers := map[string]http.Handler{}
+	var pods []podMutator
+	for i := range features {
+		f := &features[i]
+		if !f.enabled(m.opts.Gates) {
+			m.log.Info("A feature is off", "feature", f.Name, "gates", f.Gates)
+			continue
+		}
+		d, err := m.deps(cfg, f)
+		if err != nil {
+			return err
+		}
+		if f.Webhooks != nil {
+			for path, h := range f.Webhooks(d) {
+				handlers[path] = h
+			}
+		}
+		if f.PodMutator != nil {
+			pods = append(pods, f.PodMutator(d))
+		}
+		if f.Controllers != nil {
+			r := &runner{feature: f, deps: d, mgr: m.mgr, served: m.served, after: m.loop.First(), log: m.log}
+			if err := m.mgr.Add(manager.RunnableFunc(r.Start)); err != nil {
+				return err
+			}
+		}
+	}
+	return m.registerWebhooks(handlers, pods)
+}
+
+func (m *Manager) deps(cfg *rest.Config, f *Feature) (*Deps, error) {
+	consistent, plain, err := m.opts.clients(m.mgr, cfg, f.Name+"-controller")
+	if err != nil {
+		return nil, err
+	}
+	return &Deps{
+		Name: f.Name, Client: consistent, Plain: plain, Live: m.mgr.GetAPIReader(), Scheme: m.mgr.GetScheme(),
+		Recorder: m.mgr.GetEventRecorder(f.Name + "-controller"), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
+		Options: m.opts, Served: m.served.Served,
+	}, nil
+}
+
+// Start runs the manager until ctx ends, then lets go of the Lease and answers what is in flight.
+func (m *Manager) Start(ctx context.Context) error {
+	isLeader.Set(0)
+	loopCtx, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx: webhooks are drained last
+	defer stop()
+	if err := watchPlatform(loopCtx, m.platform, m.served, m.loop.Trigger); err != nil {
+		return errors.Join(err, m.server.Close())
+	}
+	ctx, give := context.WithCancelCause(ctx)
+	defer give(nil)
+	go func() {
+		if err := m.platform.Start(loopCtx); err != nil {
+			give(giveUp{err})
+		}
+	}()
+	go m.initialize(ctx, loopCtx, give)
+	err := m.mgr.Start(ctx)
+	_ = m.server.Close() // in case the manager ended before it served; an error only says that it is closed
+	var gaveUp giveUp
+	if errors.As(context.Cause(ctx), &gaveUp) {
+		return errors.Join(gaveUp, err)
+	}
+	return err
+}
+
+// giveUp is why a manager ends itself.
+type giveUp struct{ error }
+
+func (g giveUp) Unwrap() error { return g.error }
+
+// initialize starts the certificate loop and ends the manager if its first success takes too long. With external
+// certificates the manager waits, not ready, until they and the CA are there.
+func (m *Manager) initialize(ctx, loopCtx context.Context, give context.CancelCauseFunc) {
+	limit := m.opts.WebhookInitializeTimeout
+	timeout, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	if !m.platform.WaitForCacheSync(timeout) {
+		if ctx.Err() != nil {
+			return
+		}
+		give(giveUp{fmt.Errorf("webhook configurations, CRDs and the certificate Secret could not be listed within %s (--webhook-initialize-timeout)", limit)})
+		return
+	}
+	go m.loop.Run(loopCtx)
+	if m.keeper.External {
+		return
+	}
+	select {
+	case <-m.loop.First():
+		m.log.Info("Webhook certificates and configurations are in order", "endpoint", m.Endpoint())
+	case <-timeout.Done():
+		if ctx.Err() == nil {
+			give(giveUp{errors.Join(fmt.Errorf("webhook certificates and configurations were not in order within %s (--webhook-initialize-timeout)", limit), m.loop.Err())})
+		}
+	}
+}
+
+// HealthAddr is the address of /healthz and /readyz; MetricsAddr that of /metrics.
+func (m *Manager) HealthAddr() string { return m.opts.HealthProbeAddr }
+
+// MetricsAddr is the address of /metrics.
+func (m *Manager) MetricsAddr() string { return m.opts.MetricsAddr }
+
+// Leads tells whether this replica runs the controllers.
+func (m *Manager) Leads() bool { return m.leads.Load() }
+
+// Ready tells whether the manager would answer /readyz with 200.
+func (m *Manager) Ready(ctx context.Context) error { return m.readyIn(ctx) }
+
+// Served tells whether the apiserver serves a kind of ours.
+func (m *Manager) Served(gvk schema.GroupVersionKind) bool { return m.served.Served(gvk) }
+
+// ready is the readiness check: the first synchronisation is done, caches are complete, and the webhook server answers
+// with a certificate that the apiserver trusts (platform 6).
+func (m *Manager) ready(r *http.Request) error { return m.readyIn(r.Context()) }
+
+func (m *Manager) readyIn(ctx context.Context) error {
+	select {
+	case <-m.loop.First():
+	default:
+		return errors.Join(errors.New("webhook certificates and configurations are not in order yet"), m.loop.Err())
+	}
+	if !m.synced.Load() {
+		return errors.New("caches are not complete yet")
+	}
+	return webhooks.Check(ctx, m.server.Port(), "localhost", m.keeper.Roots())
+}
+
+// mapperFor shares discovery between the clients of the platform.
+func mapperFor(cfg *rest.Config, scheme *runtime.Scheme) (client.Options, error) {
+	httpClient, err := rest.HTTPClientFor(cfg)
+	if err != nil {
+		return client.Options{}, err
+	}
+	mapper, err := apiutil.NewDynamicRESTMapper(cfg, httpClient)
+	if err != nil {
+		return client.Options{}, err
+	}
+	return client.Options{HTTPClient: httpClient, Mapper: mapper, Scheme: scheme}, nil
+}

@@ -1,0 +1,34 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package manager
+
+import (
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+)
+
+// Metrics of the process. Several managers in one process (tests) share them.
+var (
+	isLeader = prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "kruise_manager_is_leader", Help: "1 on the replica that runs the controllers, 0 on the others.",
+	})
+	controllerFailures = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "kruise_controller_failures_total", Help: "How often the controllers of a feature failed and were built anew.",
+	}, []string{"feature"})
+	certExpiry atomic.Pointer[func() time.Time]
+)
+
+func init() {
+	ctrlmetrics.Registry.MustRegister(isLeader, controllerFailures, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "kruise_webhook_cert_expiry_seconds", Help: "Seconds until the webhook's serving certificate expires; 0 before there is one.",
+	}, func() float64 {
+		f := certExpiry.Load()
+		if f == nil || (*f)().IsZero() {
+			return 0
+		}
+		return time.Until((*f)()).Seconds()
+	}))
+}

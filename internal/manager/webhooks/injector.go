@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package webhooks
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"reflect"
+	"slices"
+
+	"github.com/go-logr/logr"
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	apixv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/component-base/featuregate"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// fieldManager owns what the injector writes.
+const fieldManager = "kruise-manager-webhooks"
+
+// Groups are the API groups whose CRDs are converted by us.
+var Groups = []string{"apps.kruise.io", "policy.kruise.io"}
+
+// Injector makes webhook configurations and CRDs call this manager: it writes the CA bundle and the address and nothing
+// else, so selectors, policies and timeouts set by others stay (platform 5.4, W3).
+type Injector struct {
+	// Reader is a cache of both configurations and of the CRDs.
+	Reader client.Reader
+	Writer client.Client
+
+	Endpoint     Endpoint
+	Gates        featuregate.FeatureGate
+	OwnNamespace string
+	// ReadOnly: somebody else injects; Publish only compares and names what is wrong.
+	ReadOnly bool
+	// Leads tells whether this replica may add and remove entries. The CA is written by any replica, but replicas of
+	// different versions or gates would undo each other's entries.
+	Leads func() bool
+	Log   logr.Logger
+}
+
+// Publish implements certs.Publisher. Errors about one object don't keep the others from being written.
+func (i *Injector) Publish(ctx context.Context, bundle []byte) (bool, error) {
+	everywhere, errs := true, []error(nil)
+	collect := func(had bool, err error) {
+		everywhere = everywhere && had && err == nil
+		errs = append(errs, err)
+	}
+	var m admissionv1.MutatingWebhookConfiguration
+	if err := i.Reader.Get(ctx, client.ObjectKey{Name: MutatingConfiguration}, &m); err != nil {
+		collect(false, missing("MutatingWebhookConfiguration", MutatingConfiguration, err))
+	} else {
+		collect(i.configuration(ctx, &m, mutatingViews(m.Webhooks), true, bundle))
+	}
+	var v admissionv1.ValidatingWebhookConfiguration
+	if err := i.Reader.Get(ctx, client.ObjectKey{Name: ValidatingConfiguration}, &v); err != nil {
+		collect(false, missing("ValidatingWebhookConfiguration", ValidatingConfiguration, err))
+	} else {
+		collect(i.configuration(ctx, &v, validatingViews(v.Webhooks), false, bundle))
+	}
+	var crds apixv1.CustomResourceDefinitionList
+	if err := i.Reader.List(ctx, &crds); err != nil {
+		collect(false, fmt.Errorf("listing CustomResourceDefinitions: %w", err))
+	}
+	for n := range crds.Items {
+		if crd := &crds.Items[n]; converted(crd) {
+			collect(i.crd(ctx, crd, bundle))
+		}
+	}
+	return everywhere, errors.Join(errs...)
+}
+
+func missing(kind, name string, err error) error {
+	if apierrors.IsNotFound(err) {
+		return fmt.Errorf("not found %s %s", kind, name)
+	}
+	return fmt.Errorf("reading %s %s: %w", kind, name, err)
+}
+
+// view is what the injector looks at in an entry of either kind.
+type view struct {
+	name       string
+	client     admissionv1.WebhookClientConfig
+	conditions []admissionv1.MatchCondition
+}
+
+func mutatingViews(ws []admissionv1.MutatingWebhook) []view {
+	out := make([]view, 0, len(ws))
+	for _, w := range ws {
+		out = append(out, view{w.Name, w.ClientConfig, w.MatchConditions})
+	}
+	return out
+}
+
+func validatingViews(ws []admissionv1.ValidatingWebhook) []view {
+	out := make([]view, 0, len(ws))
+	for _, w := range ws {
+		out = append(out, view{w.Name, w.ClientConfig, w.MatchConditions})
+	}
+	return out
+}
+
+func (v view) path() string {
+	if v.client.Service != nil {
+		return ptr.Deref(v.client.Service.Path, "")
+	}
+	if u, err := url.Parse(ptr.Deref(v.client.URL, "")); err == nil {
+		return u.Path
+	}
+	return ""
+}
+
+// configuration brings the entries of one configuration object up to date. It returns true if all carried the bundle.
+func (i *Injector) configuration(ctx context.Context, obj client.Object, live []view, mutating bool, bundle []byte) (bool, error) {
+	wanted := map[string]Entry{} // by path
+	for _, e := range Inventory() {
+		if e.Mutating == mutating && e.Enabled(i.Gates) {
+			wanted[e.Path] = e
+		}
+	}
+	had, changes, seen := true, []any(nil), map[string]bool{}
+	for _, w := range live {
+		path := w.path()
+		e, ok := wanted[path]
+		switch {
+		case ok:
+			seen[path] = true
+			if !bytes.Equal(w.client.CABundle, bundle) {
+				had = false
+			}
+			if c := i.entryPatch(w, e, bundle); c != nil {
+				changes = append(changes, c)
+			}
+		case contractPaths[path] && i.leads():
+			i.Log.Info("Removing a webhook that is not served", "configuration", obj.GetName(), "webhook", w.name, "path", path)
+			changes = append(changes, map[string]any{"name": w.name, "$patch": "delete"})
+		}
+	}
+	if i.ReadOnly {
+		if !had {
+			return false, fmt.Errorf("caBundle of %T %s does not match the external caBundle", obj, obj.GetName())
+		}
+		return true, nil
+	}
+	for _, e := range Inventory() {
+		if _, ok := wanted[e.Path]; ok && !seen[e.Path] && e.Mutating == mutating && i.leads() {
+			i.Log.Info("Adding a webhook that is missing", "configuration", obj.GetName(), "webhook", e.Name, "path", e.Path)
+			w := e.validating(i.Endpoint, i.Gates, i.OwnNamespace)
+			w.ClientConfig.CABundle = bundle
+			changes, had = append(changes, w), false
+		}
+	}
+	if len(changes) == 0 {
+		return had, nil
+	}
+	patch := map[string]any{"metadata": map[string]any{"resourceVersion": obj.GetResourceVersion()}, "webhooks": changes}
+	return had, i.patch(ctx, obj, types.StrategicMergePatchType, patch)
+}
+
+// entryPatch is the strategic merge patch of an entry, nil if it is as it should be.
+func (i *Injector) entryPatch(live view, e Entry, bundle []byte) map[string]any {
+	patch := map[string]any{"name": live.name}
+	want := i.Endpoint.clientConfig(e.Path, bundle)
+	have := live.client
+	if have.Service != nil && want.Service != nil {
+		want.Service.Port = have.Service.Port // the default, or what the operator chose
+	}
+	if !reflect.DeepEqual(have, want) {
+		patch["clientConfig"] = map[string]any{"caBundle": bundle, "service": want.Service, "url": want.URL}
+	}
+	if c := e.condition(i.Gates); c != "" && live.name == e.Name {
+		mine := admissionv1.MatchCondition{Name: MatchConditionName, Expression: c}
+		if !slices.Contains(live.conditions, mine) {
+			patch["matchConditions"] = []admissionv1.MatchCondition{mine}
+		}
+	}
+	if len(patch) == 1 {
+		return nil
+	}
+	return patch
+}
+
+func converted(crd *apixv1.CustomResourceDefinition) bool {
+	return slices.Contains(Groups, crd.Spec.Group) && crd.Spec.Conversion != nil && crd.Spec.Conversion.Strategy == apixv1.WebhookConverter
+}
+
+// crd points the conversion of a CRD at us. It returns true if it carried the bundle.
+func (i *Injector) crd(ctx context.Context, crd *apixv1.CustomResourceDefinition, bundle []byte) (bool, error) {
+	want := i.Endpoint.Conversion(bundle)
+	have := crd.Spec.Conversion
+	had := have.Webhook != nil && have.Webhook.ClientConfig != nil && bytes.Equal(have.Webhook.ClientConfig.CABundle, bundle)
+	if i.ReadOnly {
+		if !had {
+			return false, fmt.Errorf("caBundle of CustomResourceDefinition %s does not match the external caBundle", crd.Name)
+		}
+		return true, nil
+	}
+	if reflect.DeepEqual(have, want) {
+		return true, nil
+	}
+	c := want.Webhook.ClientConfig
+	return had, i.patch(ctx, crd, types.MergePatchType, map[string]any{"spec": map[string]any{"conversion": map[string]any{"webhook": map[string]any{
+		"clientConfig":             map[string]any{"caBundle": c.CABundle, "service": c.Service, "url": c.URL},
+		"conversionReviewVersions": want.Webhook.ConversionReviewVersions,
+	}}}})
+}
+
+// patch writes; an object that somebody changed meanwhile is looked at again when the cache shows the change.
+func (i *Injector) patch(ctx context.Context, obj client.Object, kind types.PatchType, patch map[string]any) error {
+	body, err := json.Marshal(patch)
+	if err != nil {
+		return err
+	}
+	target := obj.DeepCopyObject().(client.Object)
+	err = i.Writer.Patch(ctx, target, client.RawPatch(kind, body), client.FieldOwner(fieldManager))
+	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%T %s: %w", obj, obj.GetName(), err)
+	}
+	if target.GetResourceVersion() != obj.GetResourceVersion() {
+		i.Log.Info("Updated webhook addresses and CA bundle", "object", fmt.Sprintf("%T", obj), "name", obj.GetName())
+	}
+	return nil
+}
+
+func (i *Injector) leads() bool { return !i.ReadOnly && i.Leads != nil && i.Leads() }

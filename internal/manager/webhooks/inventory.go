@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package webhooks knows every admission webhook of Kruise, serves them, and keeps the cluster's webhook configurations
+// and CRD conversion stanzas pointing at this manager (platform 5.4, 7).
+package webhooks
+
+import (
+	admissionv1 "k8s.io/api/admissionregistration/v1"
+	"k8s.io/component-base/featuregate"
+
+	"kruise.io/kruise/internal/manager/gates"
+)
+
+// Names of the configuration objects; contract (platform 2.2).
+const (
+	MutatingConfiguration   = "kruise-mutating-webhook-configuration"
+	ValidatingConfiguration = "kruise-validating-webhook-configuration"
+	// ConvertPath is where CRD conversion is served.
+	ConvertPath = "/convert"
+)
+
+// MatchConditionName is the one match condition that the manager keeps in step with its gates; others are left alone.
+const MatchConditionName = "kruise-concerns"
+
+// Entry is one webhook. Paths and names are contract: documentation and alerts quote them (platform 7.2).
+type Entry struct {
+	Name        string
+	Path        string
+	Mutating    bool
+	Operations  []admissionv1.OperationType
+	Groups      []string
+	Versions    []string
+	Resources   []string
+	SideEffects admissionv1.SideEffectClass
+	// SkipSystemNamespaces keeps kube-system and Kruise's own namespace out: what runs there must never depend on us.
+	SkipSystemNamespaces bool
+	// Gate switches the webhook; empty means always.
+	Gate featuregate.Feature
+	// Condition is the CEL expression that keeps unconcerned objects in the apiserver; nil or "" means all objects.
+	Condition func(featuregate.FeatureGate) string
+}
+
+var (
+	create       = []admissionv1.OperationType{admissionv1.Create}
+	createUpdate = []admissionv1.OperationType{admissionv1.Create, admissionv1.Update}
+	all          = []admissionv1.OperationType{admissionv1.Create, admissionv1.Update, admissionv1.Delete}
+	bothVersions = []string{"v1alpha1", "v1beta1"}
+)
+
+// Inventory is the one list of webhooks that this version serves, in the order of the manifests. config/webhook is
+// generated from it and the manager keeps live configurations in step with it.
+func Inventory() []Entry {
+	return []Entry{
+		{
+			Name: "mpod.kb.io", Path: "/mutate-pod", Mutating: true, Operations: create,
+			Groups: []string{""}, Versions: []string{"v1"}, Resources: []string{"pods"},
+			SideEffects: admissionv1.SideEffectClassNoneOnDryRun, SkipSystemNamespaces: true,
+			Gate: gates.PodWebhook, Condition: podConcerns,
+		},
+		kruise("mcloneset.kb.io", "/mutate-apps-kruise-io-cloneset", true, createUpdate, "clonesets"),
+		kruise("vcloneset.kb.io", "/validate-apps-kruise-io-cloneset", false, all, "clonesets"),
+	}
+}
+
+// kruise is a webhook for one of our kinds.
+func kruise(name, path string, mutating bool, ops []admissionv1.OperationType, resource string) Entry {
+	return Entry{
+		Name: name, Path: path, Mutating: mutating, Operations: ops,
+		Groups: []string{"apps.kruise.io"}, Versions: bothVersions, Resources: []string{resource},
+		SideEffects: admissionv1.SideEffectClassNone,
+	}
+}
+
+// podConcerns lets only those pods leave the apiserver that some feature has business with. A missing key must not
+// raise an error: under failurePolicy Fail that would refuse the pod.
+func podConcerns(g featuregate.FeatureGate) string {
+	if g.Enabled(gates.KruisePodReadinessGate) {
+		return "true"
+	}
+	return `has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(o, o.apiVersion.startsWith("apps.kruise.io/"))`
+}
+
+// Enabled tells whether the entry is served under the gates.
+func (e Entry) Enabled(g featuregate.FeatureGate) bool { return e.Gate == "" || g.Enabled(e.Gate) }
+
+// condition is the expression, empty if there is none.
+func (e Entry) condition(g featuregate.FeatureGate) string {
+	if e.Condition == nil {
+		return ""
+	}
+	return e.Condition(g)
+}
+
+// contractPaths are all paths that some version of OpenKruise or Kruise serves. A live entry with one of them that we
+// don't serve is removed; an entry with any other path belongs to a version we don't know and is left alone.
+var contractPaths = map[string]bool{
+	"/mutate-pod": true, "/validate-pod": true, "/validate-namespace": true, "/validate-service": true,
+	"/validate-ingress": true, "/validate-customresourcedefinition": true, "/validate-apps-deployment": true,
+	"/validate-apps-replicaset": true, "/validate-apps-statefulset": true,
+	"/mutate-apps-kruise-io-advancedcronjob":          true,
+	"/mutate-apps-kruise-io-broadcastjob":             true,
+	"/mutate-apps-kruise-io-cloneset":                 true,
+	"/mutate-apps-kruise-io-containerrecreaterequest": true,
+	"/mutate-apps-kruise-io-daemonset":                true,
+	"/mutate-apps-kruise-io-imagelistpulljob":         true,
+	"/mutate-apps-kruise-io-imagepulljob":             true,
+	"/mutate-apps-kruise-io-nodeimage":                true,
+	"/mutate-apps-kruise-io-sidecarset":               true,
+	"/mutate-apps-kruise-io-statefulset":              true,
+	"/mutate-apps-kruise-io-uniteddeployment":         true,
+	"/validate-apps-kruise-io-cloneset":               true,
+	"/validate-apps-kruise-io-statefulset":            true,
+	"/validate-apps-kruise-io-uniteddeployment":       true,
+	"/validate-apps-kruise-io-daemonset":              true,
+	"/validate-apps-kruise-io-sidecarset":             true,
+	"/validate-apps-kruise-io-broadcastjob":           true,
+	"/validate-apps-kruise-io-advancedcronjob":        true,
+	"/validate-apps-kruise-io-imagepulljob":           true,
+	"/validate-apps-kruise-io-imagelistpulljob":       true,
+	"/validate-apps-kruise-io-nodeimage":              true,
+	"/validate-apps-kruise-io-workloadspread":         true,
+	"/validate-apps-kruise-io-resourcedistribution":   true,
+	"/validate-apps-kruise-io-persistentpodstate":     true,
+	"/validate-apps-kruise-io-podprobemarker":         true,
+	"/validate-apps-kruise-io-v1alpha1-ephemeraljob":  true,
+	"/validate-policy-kruise-io-podunavailablebudget": true,
+}

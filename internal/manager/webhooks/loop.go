@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package webhooks
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+)
+
+// Syncer takes one step and says when to take the next.
+type Syncer interface {
+	Sync(ctx context.Context) (time.Duration, error)
+}
+
+// Loop keeps certificates and configurations in step: on every event, at the time the last step asked for and at least
+// once a minute. It runs on every replica.
+type Loop struct {
+	Syncer Syncer
+	Log    logr.Logger
+
+	events chan struct{}
+	first  chan struct{} // closed after the first success
+	state  atomic.Pointer[error]
+}
+
+// NewLoop returns a loop that is to be started with Run.
+func NewLoop(s Syncer, log logr.Logger) *Loop {
+	return &Loop{Syncer: s, Log: log, events: make(chan struct{}, 1), first: make(chan struct{})}
+}
+
+// Trigger makes the loop look at once. It never blocks.
+func (l *Loop) Trigger() {
+	select {
+	case l.events <- struct{}{}:
+	default:
+	}
+}
+
+// First is closed after the first success.
+func (l *Loop) First() <-chan struct{} { return l.first }
+
+// Err is the outcome of the last step.
+func (l *Loop) Err() error {
+	if e := l.state.Load(); e != nil {
+		return *e
+	}
+	return nil
+}
+
+// Run steps until ctx ends. Failures are retried after 100 ms, doubling to 10 s.
+func (l *Loop) Run(ctx context.Context) {
+	const shortest, longest = 100 * time.Millisecond, 10 * time.Second
+	backoff, succeeded := shortest, false
+	for ctx.Err() == nil {
+		next, err := l.Syncer.Sync(ctx)
+		l.state.Store(&err)
+		if err != nil && ctx.Err() == nil {
+			l.Log.Error(err, "Webhook certificates or configurations are not in order", "retryAfter", backoff)
+			next, backoff = backoff, min(2*backoff, longest)
+		} else {
+			backoff = shortest
+			if !succeeded {
+				succeeded = true
+				close(l.first)
+			}
+		}
+		timer := time.NewTimer(min(next, time.Minute))
+		select {
+		case <-ctx.Done():
+		case <-l.events:
+		case <-timer.C:
+		}
+		timer.Stop()
+	}
+}

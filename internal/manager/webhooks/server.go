@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package webhooks
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	"sigs.k8s.io/controller-runtime/pkg/webhook"
+)
+
+// Limits of the webhook server (security 5.4).
+const (
+	maxBody     = 7 << 20
+	maxInFlight = 400
+	// reservedForPods of maxInFlight can't be used up by anything but the pod webhooks.
+	reservedForPods = 100
+)
+
+var panics = prometheus.NewCounterVec(prometheus.CounterOpts{
+	Name: "kruise_webhook_panics_total", Help: "Panics of webhook handlers; each was answered with status 500.",
+}, []string{"path"})
+
+func init() { ctrlmetrics.Registry.MustRegister(panics) }
+
+// Server is a controller-runtime webhook server with limits, that survives the loss of its listener, and whose
+// certificate comes from memory.
+type Server struct {
+	webhook.Server // Register and its metrics
+
+	mux       *http.ServeMux
+	tls       *tls.Config
+	clientCAs *x509.CertPool
+	log       logr.Logger
+	addr      string
+
+	mu       sync.Mutex
+	listener net.Listener
+
+	inFlight, others atomic.Int32
+}
+
+// ServerOptions configure NewServer.
+type ServerOptions struct {
+	Addr           string // host:port; port 0 picks a free one
+	GetCertificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	MinVersion     uint16
+	CipherSuites   []uint16
+	HTTP2          bool
+	ClientCAFile   string
+	Log            logr.Logger
+}
+
+// NewServer listens, so that the port is known, but serves only once started.
+func NewServer(o ServerOptions) (*Server, error) {
+	mux := http.NewServeMux()
+	s := &Server{
+		Server: webhook.NewServer(webhook.Options{WebhookMux: mux}),
+		mux:    mux,
+		log:    o.Log,
+		tls: &tls.Config{ //nolint:gosec // the floor is checked to be 1.2 or 1.3
+			GetCertificate: o.GetCertificate, MinVersion: o.MinVersion, CipherSuites: o.CipherSuites,
+			NextProtos: []string{"http/1.1"},
+		},
+	}
+	if o.HTTP2 {
+		s.tls.NextProtos = []string{"h2", "http/1.1"}
+	}
+	if o.ClientCAFile != "" {
+		pem, err := os.ReadFile(o.ClientCAFile)
+		if err != nil {
+			return nil, fmt.Errorf("--webhook-client-ca-file: %w", err)
+		}
+		s.clientCAs = x509.NewCertPool()
+		if !s.clientCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--webhook-client-ca-file: no certificate in %s", o.ClientCAFile)
+		}
+		// Requested here and demanded per path, because /healthz stays open.
+		s.tls.ClientCAs, s.tls.ClientAuth = s.clientCAs, tls.VerifyClientCertIfGiven
+	}
+	mux.HandleFunc("/healthz", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	l, err := net.Listen("tcp", o.Addr)
+	if err != nil {
+		return nil, fmt.Errorf("webhook server: %w", err)
+	}
+	s.listener, s.addr = l, l.Addr().String()
+	return s, nil
+}
+
+// Port returns the port the server listens on.
+func (s *Server) Port() int {
+	_, port, _ := net.SplitHostPort(s.addr)
+	var n int
+	_, _ = fmt.Sscan(port, &n) // an address of a listener always has a numeric port
+	return n
+}
+
+// Close frees the port of a server that is not started.
+func (s *Server) Close() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listener.Close()
+}
+
+// Start serves until ctx ends, then answers what is in flight. A listener that dies is opened again.
+func (s *Server) Start(ctx context.Context) error {
+	srv := &http.Server{
+		Handler:           http.HandlerFunc(s.serve),
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       15 * time.Second,
+		IdleTimeout:       60 * time.Second,
+		MaxHeaderBytes:    64 << 10,
+		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
+		ErrorLog:          nil,
+	}
+	srv.ErrorLog = newQuietLogger(s.log)
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		<-ctx.Done()
+		shutdown, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+		defer cancel()
+		if err := srv.Shutdown(shutdown); err != nil {
+			s.log.Error(err, "Not all webhook requests could be answered before the end")
+		}
+	}()
+	s.log.Info("Serving webhooks", "address", s.addr)
+	for {
+		err := srv.Serve(tls.NewListener(s.current(), s.tls))
+		if errors.Is(err, http.ErrServerClosed) {
+			<-drained
+			return nil
+		}
+		s.log.Error(err, "The webhook listener died, opening it again", "address", s.addr)
+		if !s.reopen(ctx) {
+			<-drained
+			return nil
+		}
+	}
+}
+
+// drainTimeout is less than the pod's grace period of 10 s.
+const drainTimeout = 8 * time.Second
+
+func (s *Server) current() net.Listener {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.listener
+}
+
+// reopen tries once a second until it has a listener again; false if ctx ended before.
+func (s *Server) reopen(ctx context.Context) bool {
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(time.Second):
+		}
+		l, err := net.Listen("tcp", s.addr)
+		if err != nil {
+			s.log.Error(err, "Cannot open the webhook listener", "address", s.addr)
+			continue
+		}
+		s.mu.Lock()
+		s.listener = l
+		s.mu.Unlock()
+		return true
+	}
+}
+
+// serve enforces the limits and turns panics into status 500.
+func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	if path == "/healthz" {
+		s.mux.ServeHTTP(w, r)
+		return
+	}
+	if s.clientCAs != nil && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+		http.Error(w, "a client certificate is required", http.StatusUnauthorized)
+		return
+	}
+	if r.ContentLength > maxBody {
+		http.Error(w, "the body is larger than 7 MiB", http.StatusRequestEntityTooLarge)
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	release, ok := s.admit(path)
+	if !ok {
+		http.Error(w, "too many requests in flight", http.StatusServiceUnavailable)
+		return
+	}
+	defer release()
+	defer func() {
+		p := recover()
+		if p == nil || p == http.ErrAbortHandler { //nolint:errorlint // compared as net/http does
+			return
+		}
+		_, route := s.mux.Handler(r)
+		panics.WithLabelValues(route).Inc()
+		s.log.Error(fmt.Errorf("%v", p), "A webhook handler panicked", "path", route, "stack", string(debug.Stack()))
+		http.Error(w, "internal error", http.StatusInternalServerError)
+	}()
+	s.mux.ServeHTTP(w, r)
+}
+
+func (s *Server) admit(path string) (release func(), ok bool) {
+	pod := strings.HasSuffix(path, "-pod")
+	if s.inFlight.Add(1) > maxInFlight {
+		s.inFlight.Add(-1)
+		return nil, false
+	}
+	if pod {
+		return func() { s.inFlight.Add(-1) }, true
+	}
+	if s.others.Add(1) > maxInFlight-reservedForPods {
+		s.others.Add(-1)
+		s.inFlight.Add(-1)
+		return nil, false
+	}
+	return func() { s.others.Add(-1); s.inFlight.Add(-1) }, true
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package pod
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/strategicpatch"
+)
+
+// patch is a strategic merge patch of a pod, without preconditions.
+type patch struct {
+	content map[string]any
+}
+
+// newPatch returns the difference between from and what e wants, as far as e's endpoint takes it.
+func newPatch(from *corev1.Pod, e Edit) (*patch, error) {
+	before, err := json.Marshal(visible(from, e.Subresource))
+	if err != nil {
+		return nil, fmt.Errorf("encode pod: %w", err)
+	}
+	after, err := json.Marshal(visible(e.Pod, e.Subresource))
+	if err != nil {
+		return nil, fmt.Errorf("encode pod: %w", err)
+	}
+	diff, err := strategicpatch.CreateTwoWayMergePatch(before, after, corev1.Pod{})
+	if err != nil {
+		return nil, fmt.Errorf("compare pods: %w", err)
+	}
+	p := &patch{}
+	if err := json.Unmarshal(diff, &p.content); err != nil {
+		return nil, fmt.Errorf("read patch: %w", err)
+	}
+	dropOrder(p.content)
+	return p, nil
+}
+
+// dropOrder removes the directives that ask for an order of list elements: Kruise never reorders lists, and without them
+// the patch holds nothing but what changes.
+func dropOrder(m map[string]any) {
+	for k, v := range m {
+		if strings.HasPrefix(k, "$setElementOrder/") {
+			delete(m, k)
+			continue
+		}
+		dropOrderIn(v)
+	}
+}
+
+func dropOrderIn(v any) {
+	switch v := v.(type) {
+	case map[string]any:
+		dropOrder(v)
+	case []any:
+		for _, e := range v {
+			dropOrderIn(e)
+		}
+	}
+}
+
+// visible returns what a write to the endpoint can change. It shares memory with p and is only to be read.
+func visible(p *corev1.Pod, s Subresource) *corev1.Pod {
+	v := &corev1.Pod{}
+	switch s {
+	case Resize:
+		v.Spec = resources(&p.Spec)
+		return v
+	case Status:
+		v.Status.Conditions = p.Status.Conditions
+	case Main:
+		v.Spec = p.Spec
+	}
+	v.Labels, v.Annotations, v.Finalizers = p.Labels, p.Annotations, p.Finalizers
+	return v
+}
+
+// resources returns a spec with nothing but the names and resources of the containers.
+func resources(spec *corev1.PodSpec) corev1.PodSpec {
+	only := func(containers []corev1.Container) []corev1.Container {
+		reduced := make([]corev1.Container, len(containers))
+		for i := range containers {
+			reduced[i] = corev1.Container{Name: containers[i].Name, Resources: containers[i].Resources}
+		}
+		return reduced
+	}
+	return corev1.PodSpec{Containers: only(spec.Containers), InitContainers: only(spec.InitContainers)}
+}
+
+func (p *patch) empty() bool { return len(p.content) == 0 }
+
+// body returns the patch with its preconditions.
+func (p *patch) body(uid types.UID, version string, precondition Precondition) ([]byte, error) {
+	metadata := map[string]any{}
+	if m, ok := p.content["metadata"].(map[string]any); ok {
+		for k, v := range m {
+			metadata[k] = v
+		}
+	}
+	if uid != "" {
+		metadata["uid"] = uid
+	}
+	if precondition == ResourceVersion && version != "" {
+		metadata["resourceVersion"] = version
+	}
+	content := map[string]any{"metadata": metadata}
+	for k, v := range p.content {
+		if k != "metadata" {
+			content[k] = v
+		}
+	}
+	return json.Marshal(content)
+}

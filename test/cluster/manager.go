@@ -1,0 +1,197 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cluster
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"k8s.io/apimachinery/pkg/util/wait"
+)
+
+const (
+	readyLimit = time.Minute
+	stopLimit  = 20 * time.Second
+	// clockTick is what Linux counts processor time in: USER_HZ.
+	clockTick = 10 * time.Millisecond
+)
+
+// Manager is a kruise-manager process beside the lab, which the apiserver reaches by URL.
+type Manager struct {
+	// Log is the path of what it prints, appended over restarts.
+	Log string
+	// Metrics is the URL of its metrics.
+	Metrics string
+
+	cmd   *exec.Cmd
+	ended chan error
+}
+
+// StartManager starts kruise-manager with args behind the flags every lab needs, and returns when it is ready.
+func (c *Cluster) StartManager(ctx context.Context, args ...string) (*Manager, error) {
+	bin, err := Binary("kruise-manager")
+	if err != nil {
+		return nil, err
+	}
+	ports, err := freePorts(4)
+	if err != nil {
+		return nil, err
+	}
+	webhook, metrics, health, pprof := ports[0], ports[1], ports[2], ports[3]
+	dir := filepath.Join(c.Dir, "kruise-manager-"+strconv.Itoa(webhook))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	m := &Manager{Log: filepath.Join(dir, "log"), Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics), ended: make(chan error, 1)}
+	log, err := os.OpenFile(m.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+
+	local := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
+	m.cmd = exec.Command(bin, append([]string{
+		"--kubeconfig=" + c.Kubeconfig(), "--metrics-addr=" + local(metrics), "--health-probe-addr=" + local(health),
+		"--pprof-addr=" + local(pprof), "--protection-log-path=" + dir,
+	}, args...)...)
+	m.cmd.Env = append(os.Environ(), "WEBHOOK_HOST=127.0.0.1", "WEBHOOK_PORT="+strconv.Itoa(webhook), "WEBHOOK_CERT_DIR="+filepath.Join(dir, "certs"))
+	m.cmd.Stdout, m.cmd.Stderr = log, log
+	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for the caller to handle, in order
+	if err := m.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start kruise-manager: %w", err)
+	}
+	go func() { m.ended <- m.cmd.Wait(); close(m.ended) }()
+	c.managers = append(c.managers, m)
+	if err := m.waitReady(ctx, "http://"+local(health)+"/readyz"); err != nil {
+		return nil, errors.Join(err, m.Stop())
+	}
+	return m, nil
+}
+
+// freePorts returns n ports of the loopback interface that nobody listens on.
+func freePorts(n int) ([]int, error) {
+	ports := make([]int, 0, n)
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close()
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
+func (m *Manager) waitReady(ctx context.Context, url string) error {
+	web := http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}}
+	err := wait.PollUntilContextTimeout(ctx, 100*time.Millisecond, readyLimit, true, func(ctx context.Context) (bool, error) {
+		select {
+		case err := <-m.ended:
+			return false, fmt.Errorf("it ended: %w", cmpErr(err))
+		default:
+		}
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return false, err
+		}
+		resp, err := web.Do(req)
+		if err != nil {
+			return false, nil //nolint:nilerr // not there yet
+		}
+		defer resp.Body.Close()
+		return resp.StatusCode == http.StatusOK, nil
+	})
+	if err != nil {
+		return fmt.Errorf("waiting for kruise-manager: %w; the end of its log:\n%s", err, m.tail())
+	}
+	return nil
+}
+
+func cmpErr(err error) error {
+	if err == nil {
+		return errors.New("exit code 0")
+	}
+	return err
+}
+
+func (m *Manager) tail() string {
+	data, _ := os.ReadFile(m.Log)
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return strings.Join(lines[max(0, len(lines)-15):], "\n")
+}
+
+// Pid is the process id.
+func (m *Manager) Pid() int { return m.cmd.Process.Pid }
+
+// Kill ends the process as a crash would, and waits until it is gone.
+func (m *Manager) Kill() error {
+	if err := m.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return err
+	}
+	<-m.ended
+	return nil
+}
+
+// Stop asks the process to end, and kills it when it does not within 20 s. An ended one is left alone.
+func (m *Manager) Stop() error {
+	if err := m.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		if errors.Is(err, os.ErrProcessDone) {
+			return nil
+		}
+		return err
+	}
+	select {
+	case <-m.ended:
+		return nil
+	case <-time.After(stopLimit):
+		return errors.Join(fmt.Errorf("kruise-manager did not end within %s of SIGTERM", stopLimit), m.Kill())
+	}
+}
+
+// CPU is the processor time the running process has used.
+func (m *Manager) CPU() (time.Duration, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.Pid()))
+	if err != nil {
+		return 0, err
+	}
+	// The command's name, in parentheses, may hold spaces; the fields behind it do not.
+	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
+	if len(fields) < 13 {
+		return 0, fmt.Errorf("/proc/%d/stat is too short", m.Pid())
+	}
+	var ticks int64
+	for _, f := range fields[11:13] {
+		n, err := strconv.ParseInt(f, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("/proc/%d/stat: %w", m.Pid(), err)
+		}
+		ticks += n
+	}
+	return time.Duration(ticks) * clockTick, nil
+}
+
+// PeakMemory is the largest resident set of the running process so far, in bytes.
+func (m *Manager) PeakMemory() (int64, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", m.Pid()))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(data)) {
+		if kib, ok := strings.CutPrefix(line, "VmHWM:"); ok {
+			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kib), "kB")), 10, 64)
+			return n << 10, err
+		}
+	}
+	return 0, fmt.Errorf("/proc/%d/status has no VmHWM", m.Pid())
+}

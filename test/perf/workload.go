@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"strings"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/test/lab"
+)
+
+const (
+	imageOld = "registry.example/web:v1"
+	imageNew = "registry.example/web:v2"
+)
+
+// workload is one contestant.
+type workload struct {
+	kind, namespace string
+	pods            int
+	object          client.Object
+	setImage        func(image string)
+	setReplicas     func(n int32)
+	// wrote tells whether a write was made on behalf of the workload: by its controllers, not by scheduler or kubelet.
+	wrote func(w lab.Write) bool
+}
+
+func podTemplate() corev1.PodTemplateSpec {
+	return corev1.PodTemplateSpec{
+		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "web"}},
+		Spec: corev1.PodSpec{
+			TerminationGracePeriodSeconds: ptr.To[int64](5),
+			Containers:                    []corev1.Container{{Name: "app", Image: imageOld}},
+		},
+	}
+}
+
+var selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
+
+func cloneSet(pods int, maxUnavailable string) workload {
+	unavailable := intstr.Parse(maxUnavailable)
+	cs := &v1beta1.CloneSet{
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "cloneset"},
+		Spec: v1beta1.CloneSetSpec{
+			Replicas: ptr.To(int32(pods)), Selector: selector, Template: podTemplate(),
+			UpdateStrategy: v1beta1.CloneSetUpdateStrategy{RollingUpdate: &v1beta1.RollingUpdateCloneSetStrategy{
+				PodUpdatePolicy: v1beta1.InPlaceIfPossibleCloneSetPodUpdateStrategyType, MaxUnavailable: &unavailable,
+			}},
+		},
+	}
+	return workload{
+		kind: "CloneSet", namespace: cs.Namespace, pods: pods, object: cs,
+		setImage:    func(image string) { cs.Spec.Template.Spec.Containers[0].Image = image },
+		setReplicas: func(n int32) { cs.Spec.Replicas = &n },
+		wrote:       func(w lab.Write) bool { return w.Agent == "kruise-manager" },
+	}
+}
+
+func deployment(pods int, maxUnavailable string) workload {
+	unavailable := intstr.Parse(maxUnavailable)
+	d := &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "deployment"},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: ptr.To(int32(pods)), Selector: selector, Template: podTemplate(),
+			Strategy: appsv1.DeploymentStrategy{RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: &unavailable, MaxSurge: ptr.To(intstr.FromInt32(0))}},
+		},
+	}
+	return workload{
+		kind: "Deployment", namespace: d.Namespace, pods: pods, object: d,
+		setImage:    func(image string) { d.Spec.Template.Spec.Containers[0].Image = image },
+		setReplicas: func(n int32) { d.Spec.Replicas = &n },
+		wrote: func(w lab.Write) bool {
+			return strings.HasSuffix(w.User, ":deployment-controller") || strings.HasSuffix(w.User, ":replicaset-controller") || w.Agent == "kruise-manager"
+		},
+	}
+}
