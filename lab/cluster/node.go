@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"syscall"
+	"time"
 
 	"kruise.io/kruise/lab/realnode"
 )
@@ -51,8 +52,9 @@ func CrashNode(dir, name string) error {
 // StartNode starts a real node that crashed, and returns when it takes pods. It is no error when the node runs.
 func StartNode(ctx context.Context, dir, name string) error {
 	return onNode(dir, name, func(s *State, p *Process) error {
-		f := newFiles(s.Dir)
+		f, began := newFiles(s.Dir), time.Time{}
 		if !p.Alive() {
+			began = time.Now()
 			binary, err := os.Executable()
 			if err != nil {
 				return err
@@ -70,7 +72,7 @@ func StartNode(ctx context.Context, dir, name string) error {
 		if err != nil {
 			return err
 		}
-		return awaitRealNodes(ctx, f, s, c, []string{name})
+		return awaitRealNodes(ctx, f, s, c, began, []string{name})
 	})
 }
 

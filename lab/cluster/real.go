@@ -238,7 +238,7 @@ func startRealNodes(ctx context.Context, l launcher, lab *Lab, f files, api kube
 	if err := images.awaitHealthy(ctx, time.Minute, get(https, s.Registry+"/lab/healthz")); err != nil {
 		return err
 	}
-	return awaitRealNodes(ctx, f, s, api, nil)
+	return awaitRealNodes(ctx, f, s, api, s.StartedAt, nil)
 }
 
 // startGateway starts the gateway in a new network namespace, which lives as long as it and the nodes do.
@@ -289,9 +289,10 @@ func ensureAPIEndpoint(ctx context.Context, c kubernetes.Interface) error {
 	return nil
 }
 
-// awaitRealNodes waits until the named real nodes, default all, are ready and carry no taint. It gives up early when a
-// node's first process ends.
-func awaitRealNodes(ctx context.Context, f files, s *State, c kubernetes.Interface, names []string) error {
+// awaitRealNodes waits until the named real nodes, default all, said after their start that they are ready, and carry no
+// taint. It gives up early when a node's first process ends.
+func awaitRealNodes(ctx context.Context, f files, s *State, c kubernetes.Interface, started time.Time, names []string) error {
+	started = started.Truncate(time.Second) // as precise as heartbeats are
 	if names == nil {
 		for i := 1; i <= s.RealNodes; i++ {
 			names = append(names, realnode.NodeName(i))
@@ -309,7 +310,7 @@ func awaitRealNodes(ctx context.Context, f files, s *State, c kubernetes.Interfa
 				return err
 			}
 			ready := slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
-				return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+				return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue && !c.LastHeartbeatTime.Time.Before(started)
 			})
 			if !ready || len(node.Spec.Taints) > 0 {
 				return fmt.Errorf("node %s is not ready", name)
