@@ -62,7 +62,7 @@ func cloneSet(o options) workload {
 			Selector: &metav1.LabelSelector{MatchLabels: labels},
 			Template: podTemplate(labels),
 			UpdateStrategy: v1beta1.CloneSetUpdateStrategy{RollingUpdate: &v1beta1.RollingUpdateCloneSetStrategy{
-				PodUpdatePolicy: v1beta1.InPlaceIfPossibleCloneSetPodUpdateStrategyType, MaxUnavailable: &maxUnavailable,
+				PodUpdatePolicy: v1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType, MaxUnavailable: &maxUnavailable,
 			}},
 		},
 	}

@@ -140,7 +140,7 @@ func (e *executor) editPod(ctx context.Context, cs *appsv1beta1.CloneSet, edit *
 	}
 	undo, cancelErr := inplace.Cancel(&live, e.gates.inPlace(cs), time.Now())
 	if cancelErr == nil && live.UID == edit.Pod.UID {
-		_, cancelErr = e.pods.Apply(ctx, &live, undo...)
+		_, cancelErr = e.pods.Apply(ctx, &live, undo.Edits...)
 	}
 	return errors.Join(err, cancelErr)
 }

@@ -92,6 +92,8 @@ type group struct {
 	specified int
 	// unavailable are the active pods that are not specified and not available.
 	unavailable int
+	// specifiedUnavailable are the specified pods that are not available.
+	specifiedUnavailable int
 }
 
 // total is the number of pods of the group.
@@ -114,6 +116,11 @@ func (c counts) specified() int { return c.old.specified + c.new.specified }
 // unavailable is U, which leaves specified pods out.
 func (c counts) unavailable() int {
 	return c.old.preparingDelete + c.old.unavailable + c.new.preparingDelete + c.new.unavailable
+}
+
+// serving is the number of available pods.
+func (c counts) serving() int {
+	return c.pods() - c.unavailable() - c.old.specifiedUnavailable - c.new.specifiedUnavailable
 }
 
 // modes are the switches that change the arithmetic.
@@ -179,7 +186,7 @@ type scaling struct {
 	up, upOld, limit int
 	// down is the number of pods too many, downOld how many of them are to come from the old ones.
 	down, downOld int
-	// readyLimit is how many ready pods may be deleted now.
+	// readyLimit is how many available pods may be deleted now.
 	readyLimit int
 }
 
@@ -205,7 +212,9 @@ func scale(l limits, c counts, m modes) scaling {
 		s.down = pods - d - wantTotal
 		s.downOld = min(max(oldPods-c.old.specified-wantOld, 0), s.down)
 	}
-	s.readyLimit = max(l.maxUnavailable+c.pods()-l.replicas-c.unavailable(), 0)
+	// The formula of the spec leaves specified pods out of the unavailable ones. Those that are not available can't
+	// stand in for others, or deleting them together with an available pod would take too many.
+	s.readyLimit = max(c.serving()-(l.replicas-l.maxUnavailable), 0)
 	return s
 }
 

@@ -211,6 +211,9 @@ func (p *planner) count(scaling bool) counts {
 		switch {
 		case i.specified:
 			g.specified++
+			if !i.available {
+				g.specifiedUnavailable++
+			}
 		case !i.available:
 			g.unavailable++
 		}

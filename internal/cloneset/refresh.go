@@ -88,6 +88,11 @@ func (p *planner) refreshPod(i *podInfo) {
 		p.infeasible(i, progress.Infeasible)
 		return
 	}
+	p.refreshLifecycle(i, wanted, progress)
+}
+
+// refreshLifecycle moves the pod on through its lifecycle and plans all writes of its refresh.
+func (p *planner) refreshLifecycle(i *podInfo, wanted string, progress inplace.Progress) {
 	r := lifecycle.Refresh(i.Pod, p.cs.Spec.Lifecycle, lifecycle.Input{
 		AtTarget: pod.SameRevision(pod.RevisionOf(i.Pod), wanted),
 		Complete: progress.Done,
@@ -136,12 +141,10 @@ func (p *planner) infeasible(i *podInfo, why string) {
 	}
 	p.wait(i.Pod, WaitNotInPlace, why)
 	p.d.UpdateErrors = append(p.d.UpdateErrors, fmt.Errorf("pod %s/%s can't be updated in place: %s", i.Namespace, i.Name, why))
-	edits, err := inplace.Cancel(i.Pod, p.inPlaceGate, p.s.Now)
+	undo, err := inplace.Cancel(i.Pod, p.inPlaceGate, p.s.Now)
 	if err != nil {
 		p.d.UpdateErrors = append(p.d.UpdateErrors, err)
 		return
 	}
-	if len(edits) > 0 {
-		p.edit(EditRefresh, i, "", edits)
-	}
+	p.refreshLifecycle(i, p.wanted(i), undo)
 }

@@ -4,12 +4,14 @@ package cloneset
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -32,10 +34,14 @@ func (r *reconciler) writeStatus(ctx context.Context, cs *appsv1beta1.CloneSet, 
 			return left, nil
 		}
 	}
-	wanted := cs.DeepCopy()
-	wanted.Status = *status
+	patch, err := statusPatch(&cs.Status, status)
+	if err != nil {
+		return 0, fmt.Errorf("encode the status: %w", err)
+	}
 	// Only this controller writes the status, and the cache shows its own writes: no version needs to be asked for.
-	if err := r.client.Status().Patch(ctx, wanted, client.MergeFrom(cs)); err != nil {
+	wanted := &appsv1beta1.CloneSet{}
+	wanted.Namespace, wanted.Name = cs.Namespace, cs.Name
+	if err := r.client.Status().Patch(ctx, wanted, client.RawPatch(types.MergePatchType, patch)); err != nil {
 		if apierrors.IsNotFound(err) {
 			return 0, nil
 		}
@@ -45,6 +51,27 @@ func (r *reconciler) writeStatus(ctx context.Context, cs *appsv1beta1.CloneSet, 
 	// Later writes of this reconcile may rely on the version.
 	cs.ResourceVersion, cs.Status = wanted.ResourceVersion, wanted.Status
 	return 0, nil
+}
+
+// statusPatch returns the merge patch from one status to another. It has all fields of the new one, since some of them are
+// required and their zero would be no difference to a status that was never written.
+func statusPatch(before, after *appsv1beta1.CloneSetStatus) ([]byte, error) {
+	var fields [2]map[string]any
+	for i, s := range []*appsv1beta1.CloneSetStatus{before, after} {
+		encoded, err := json.Marshal(s)
+		if err != nil {
+			return nil, err
+		}
+		if err := json.Unmarshal(encoded, &fields[i]); err != nil {
+			return nil, err
+		}
+	}
+	for key := range fields[0] {
+		if _, ok := fields[1][key]; !ok {
+			fields[1][key] = nil
+		}
+	}
+	return json.Marshal(map[string]any{"status": fields[1]})
 }
 
 // onlyCounters says whether the statuses differ in nothing that somebody waits for.

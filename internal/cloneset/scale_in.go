@@ -65,32 +65,25 @@ func (p *planner) deleteReleased() bool {
 	return changed
 }
 
-// deleteSpecified deletes the pods that were named or labelled: those that are not ready freely, ready ones while the
-// limit lasts. A ready pod that is not available is free too if there are more pods than wanted (weakness 9).
-func (p *planner) deleteSpecified(readyLimit *int) bool {
+// deleteSpecified deletes the pods that were named or labelled: those that are not available freely, since nobody misses
+// them (weakness 9), available ones while the limit lasts.
+func (p *planner) deleteSpecified(limit *int) bool {
 	changed := false
-	surplus := len(p.active) - p.limits.replicas
 	for _, i := range p.active {
 		if !i.specified || i.preparingDelete() || i.busy {
 			continue
 		}
-		// Ready here means in service for 0 seconds, so a pod that is not in state Normal is not.
-		serving := i.ready && inService(i.state)
-		free := !serving || !i.available && surplus > 0
-		if !free {
-			if *readyLimit <= 0 {
+		if i.available {
+			if *limit <= 0 {
 				p.wait(i.Pod, WaitMaxUnavailable, "the pod is to be deleted, but as many pods are unavailable as maxUnavailable allows")
 				continue
 			}
-			*readyLimit--
+			*limit--
 		}
-		surplus--
 		changed = p.remove(i, DeleteSpecified) || changed
 	}
 	return changed
 }
-
-func inService(s lifecycle.State) bool { return s == lifecycle.None || s == lifecycle.Normal }
 
 // scaleIn removes pods by choice: the old ones' share first, each group in deletion order (cloneset 5.6, phase 4).
 func (p *planner) scaleIn(n scaling) bool {

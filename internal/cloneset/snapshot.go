@@ -11,6 +11,7 @@ import (
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/pod/inplace"
+	"kruise.io/kruise/internal/template"
 )
 
 // Gates are the switches that change what the planner decides: feature gates, flags, and facts about the cluster.
@@ -46,6 +47,8 @@ func (g *Gates) inPlace(cs *appsv1beta1.CloneSet) inplace.Options {
 		RecreateOnClaimChange: g.RecreateOnClaimChange,
 		IgnoreClaimChange:     policyOf(cs) == appsv1beta1.InPlaceOnlyCloneSetPodUpdatePolicyType,
 		ResizeSubresource:     g.ResizeSubresource,
+		// A revision that another version of Kubernetes defaulted is no other template (cloneset 5.3).
+		Default: func(t *corev1.PodTemplateSpec) { template.SetDefaults(t, true) },
 	}
 }
 

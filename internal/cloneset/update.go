@@ -93,10 +93,16 @@ func (p *planner) candidates(n updating, target *appsv1.ControllerRevision) (sel
 	if p.rolling != nil {
 		o = order.UpdateOrder{Priority: p.rolling.PriorityStrategy, Scatter: p.rolling.ScatterStrategy}
 	}
-	pods = order.ForUpdate(pods, all, o)
-	ordered := make([]*podInfo, 0, len(pods))
-	for _, pd := range pods {
-		ordered = append(ordered, infos[pd.Name])
+	if len(o.Scatter) > 0 {
+		// Scattering over all pods, updated ones included, gives the same order in every step of a rollout; over what is
+		// left it would be another one each time.
+		pods = all
+	}
+	ordered := make([]*podInfo, 0, len(infos))
+	for _, pd := range order.ForUpdate(pods, all, o) {
+		if i := infos[pd.Name]; i != nil {
+			ordered = append(ordered, i)
+		}
 	}
 	slices.SortStableFunc(ordered, func(a, b *podInfo) int { return a.underWay() - b.underWay() })
 	k := min(abs(n.move)+n.surplus, len(ordered))

@@ -14,8 +14,14 @@ import (
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/conversion"
 
+	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	policyv1alpha1 "kruise.io/kruise/api/policy/v1alpha1"
+	policyv1beta1 "kruise.io/kruise/api/policy/v1beta1"
+	rolloutsv1alpha1 "kruise.io/kruise/api/rollouts/v1alpha1"
+	rolloutsv1beta1 "kruise.io/kruise/api/rollouts/v1beta1"
+	"kruise.io/kruise/internal/conversion"
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/webhooks"
@@ -30,21 +36,17 @@ const (
 	leafLife = 90 * day
 )
 
-// newScheme knows built-in kinds, CRDs and the kinds of all features.
-func newScheme(features []Feature) (*runtime.Scheme, error) {
+// newScheme knows built-in kinds, CRDs and all versions of our kinds, which conversion needs even where no feature does.
+func newScheme() (*runtime.Scheme, error) {
 	s := runtime.NewScheme()
-	if err := clientscheme.AddToScheme(s); err != nil {
-		return nil, err
-	}
-	if err := apixv1.AddToScheme(s); err != nil {
-		return nil, err
-	}
-	for _, f := range features {
-		if f.AddToScheme == nil {
-			continue
-		}
-		if err := f.AddToScheme(s); err != nil {
-			return nil, fmt.Errorf("types of feature %s: %w", f.Name, err)
+	for _, add := range []func(*runtime.Scheme) error{
+		clientscheme.AddToScheme, apixv1.AddToScheme,
+		appsv1alpha1.AddToScheme, appsv1beta1.AddToScheme,
+		policyv1alpha1.AddToScheme, policyv1beta1.AddToScheme,
+		rolloutsv1alpha1.AddToScheme, rolloutsv1beta1.AddToScheme,
+	} {
+		if err := add(s); err != nil {
+			return nil, fmt.Errorf("registering types: %w", err)
 		}
 	}
 	return s, nil
@@ -143,16 +145,7 @@ func (m *Manager) registerWebhooks(handlers map[string]http.Handler, pods podadm
 		}
 		m.server.Register(e.Path, h)
 	}
-	for kind, newConverter := range converted {
-		c, err := newConverter(m.mgr.GetScheme())
-		if err != nil {
-			return err
-		}
-		if err := m.mgr.GetConverterRegistry().RegisterConverter(kind, c); err != nil {
-			return err
-		}
-	}
-	m.server.Register(webhooks.ConvertPath, conversion.NewWebhookHandler(m.mgr.GetScheme(), m.mgr.GetConverterRegistry()))
+	m.server.Register(webhooks.ConvertPath, conversion.Handler())
 	return nil
 }
 

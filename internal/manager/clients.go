@@ -8,20 +8,18 @@ import (
 
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/cluster"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"kruise.io/kruise/internal/pod"
 )
 
 // userAgent prefixes the user agent of every client (platform 4.5).
 const userAgent = "kruise-manager"
-
-// IndexOwnerUID indexes pods and claims by the UIDs of their owners (platform 5.8).
-const IndexOwnerUID = "ownerRefUID"
 
 // restConfig applies our throttling and naming to a configuration. Content types stay unset: the library then speaks
 // protobuf for built-in types and JSON for ours.
@@ -75,31 +73,14 @@ func (o *Options) clients(cl cluster.Cluster, cfg *rest.Config, component string
 	return consistent, plain, nil
 }
 
-// indexes registers the indexes on built-in kinds.
+// indexes registers the indexes on built-in kinds (platform 5.8).
 func indexes(ctx context.Context, indexer client.FieldIndexer) error {
 	for _, obj := range []client.Object{&corev1.Pod{}, &corev1.PersistentVolumeClaim{}} {
-		if err := indexer.IndexField(ctx, obj, IndexOwnerUID, ownerUIDs); err != nil {
-			return fmt.Errorf("index %s on %T: %w", IndexOwnerUID, obj, err)
+		if err := indexer.IndexField(ctx, obj, pod.OwnerUIDField, pod.OwnerUIDs); err != nil {
+			return fmt.Errorf("index %s on %T: %w", pod.OwnerUIDField, obj, err)
 		}
 	}
 	return nil
-}
-
-func ownerUIDs(obj client.Object) []string {
-	refs := obj.GetOwnerReferences()
-	if len(refs) == 0 {
-		return nil
-	}
-	uids := make([]string, 0, len(refs))
-	for _, ref := range refs {
-		uids = append(uids, string(ref.UID))
-	}
-	return uids
-}
-
-// ByOwner lists the objects that have the owner among their owner references.
-func ByOwner(owner metav1.Object) client.ListOption {
-	return client.MatchingFields{IndexOwnerUID: string(owner.GetUID())}
 }
 
 func (l RateLimiter) new() workqueue.TypedRateLimiter[reconcile.Request] {

@@ -8,6 +8,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/component-base/featuregate"
@@ -26,10 +27,8 @@ type Feature struct {
 	Gates []featuregate.Feature
 	// Kinds must all be served before the controllers start. They start, stop and start again as CRDs come and go.
 	Kinds []schema.GroupVersionKind
-	// AddToScheme registers the feature's types.
-	AddToScheme func(*runtime.Scheme) error
 	// Indexes registers field indexes on the feature's own kinds, once they are served.
-	Indexes func(context.Context, client.FieldIndexer) error
+	Indexes func(context.Context, client.FieldIndexer, *Deps) error
 	// Controllers builds the feature's controllers with mgr. It may be called again after a failure, with a new mgr.
 	Controllers func(mgr manager.Manager, d *Deps) error
 	// Webhooks returns the handlers by path; paths are those of the inventory in package webhooks.
@@ -57,6 +56,8 @@ type Deps struct {
 	Workers int
 	// Options are the manager's; read only.
 	Options *Options
+	// Server is the apiserver's version.
+	Server *version.Version
 	// Served tells whether the apiserver serves a kind of ours now.
 	Served func(schema.GroupVersionKind) bool
 }
@@ -66,6 +67,9 @@ type Deps struct {
 func (d *Deps) RateLimiter() workqueue.TypedRateLimiter[reconcile.Request] {
 	return d.Options.RateLimiter.new()
 }
+
+// ServerAtLeast tells whether the apiserver has a version as "1.32" or later. Vendor suffixes don't matter.
+func (d *Deps) ServerAtLeast(v string) bool { return d.Server.AtLeast(version.MustParseGeneric(v)) }
 
 // enabled tells whether all gates of the feature are on.
 func (f *Feature) enabled(g featuregate.FeatureGate) bool {

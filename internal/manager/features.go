@@ -6,14 +6,15 @@ import (
 	"context"
 	"net/http"
 
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
-	"sigs.k8s.io/controller-runtime/pkg/webhook/conversion"
 
-	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/cloneset"
+	"kruise.io/kruise/internal/cloneset/admission"
+	"kruise.io/kruise/internal/manager/gates"
+	"kruise.io/kruise/internal/pod"
 	"kruise.io/kruise/internal/podadmission"
 	"kruise.io/kruise/internal/podreadiness"
 )
@@ -31,34 +32,53 @@ func Features() []Feature {
 		},
 		{
 			Name:        "cloneset",
-			AddToScheme: addAll(appsv1alpha1.AddToScheme, appsv1beta1.AddToScheme),
-			Webhooks: func(*Deps) map[string]http.Handler {
-				pass := admission.HandlerFunc(func(context.Context, admission.Request) admission.Response { return admission.Allowed("") })
-				return map[string]http.Handler{
-					"/mutate-apps-kruise-io-cloneset":   Admission(pass),
-					"/validate-apps-kruise-io-cloneset": Admission(pass),
-				}
-			},
+			Kinds:       []schema.GroupVersionKind{appsv1beta1.GroupVersion.WithKind("CloneSet")},
+			Indexes:     cloneSetIndexes,
+			Controllers: cloneSetController,
+			Webhooks:    cloneSetWebhooks,
 		},
 	}
 }
 
-func addAll(add ...func(*runtime.Scheme) error) func(*runtime.Scheme) error {
-	return func(s *runtime.Scheme) error {
-		for _, f := range add {
-			if err := f(s); err != nil {
-				return err
-			}
-		}
-		return nil
-	}
+// preDownloads tells whether images can be pulled ahead of an in-place update.
+func preDownloads(d *Deps) bool {
+	return d.Gates.Enabled(gates.PreDownloadImageForInPlaceUpdate) && d.Served(appsv1beta1.GroupVersion.WithKind("ImagePullJob"))
 }
 
-// converted are the kinds whose versions are converted by us: group and kind to the converter's constructor.
-var converted = map[schema.GroupKind]func(*runtime.Scheme) (conversion.Converter, error){}
+func cloneSetIndexes(ctx context.Context, indexer client.FieldIndexer, d *Deps) error {
+	if !preDownloads(d) {
+		return nil
+	}
+	return indexer.IndexField(ctx, &appsv1beta1.ImagePullJob{}, pod.OwnerUIDField, pod.OwnerUIDs)
+}
 
-// Converts tells whether this manager converts between the versions of a kind.
-func Converts(group, kind string) bool {
-	_, ok := converted[schema.GroupKind{Group: group, Kind: kind}]
-	return ok
+func cloneSetController(mgr manager.Manager, d *Deps) error {
+	on := d.Gates.Enabled
+	return cloneset.SetupWithManager(mgr, cloneset.Options{
+		Client:           d.Client,
+		Nodes:            d.Plain,
+		Workers:          d.Workers,
+		RateLimiter:      d.RateLimiter(),
+		CacheSyncTimeout: d.Options.CacheSyncTimeout,
+		FilterEvents:     on(gates.CloneSetEventHandlerOptimization),
+		Gates: cloneset.Gates{
+			ShortHash:               on(gates.CloneSetShortHash),
+			PartitionRollback:       on(gates.CloneSetPartitionRollback),
+			PreparingUpdateAsUpdate: on(gates.PreparingUpdateAsUpdate),
+			RecreateOnClaimChange:   on(gates.RecreatePodWhenChangeVCTInCloneSet),
+			EnvFromMetadata:         on(gates.InPlaceUpdateEnvFromMetadata),
+			VerticalScaling:         on(gates.InPlaceWorkloadVerticalScaling),
+			ResizeSubresource:       d.ServerAtLeast("1.32"),
+			PreDownload:             preDownloads(d),
+			ExcludePreparingDelete:  d.Options.CloneSetScalingExcludePreparingDelete,
+		},
+	})
+}
+
+func cloneSetWebhooks(d *Deps) map[string]http.Handler {
+	o := admission.OptionsFor(d.Gates, d.Options.AllowPrivileged)
+	return map[string]http.Handler{
+		"/mutate-apps-kruise-io-cloneset":   Admission(admission.MutatingHandler(o)),
+		"/validate-apps-kruise-io-cloneset": Admission(admission.ValidatingHandler(o, d.Live)),
+	}
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilversion "k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
@@ -38,17 +39,19 @@ const reachTimeout = 10 * time.Second
 
 // Manager is an assembled manager that is not running yet.
 type Manager struct {
-	opts     *Options
-	cfg      *rest.Config
-	log      logr.Logger
-	mgr      manager.Manager
-	platform cache.Cache
-	served   *servedKinds
-	server   *webhooks.Server
-	keeper   *certs.Keeper
-	loop     *webhooks.Loop
-	leads    atomic.Bool
-	synced   atomic.Bool
+	opts      *Options
+	cfg       *rest.Config
+	log       logr.Logger
+	mgr       manager.Manager
+	platform  cache.Cache
+	served    *servedKinds
+	apiserver *utilversion.Version
+	server    *webhooks.Server
+	keeper    *certs.Keeper
+	loop      *webhooks.Loop
+	leads     atomic.Bool
+	synced    atomic.Bool
+	running   atomic.Int32
 }
 
 // Run assembles and runs a manager until ctx ends (nil) or it can't go on.
@@ -71,14 +74,17 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	}
 	m := &Manager{opts: opts, cfg: cfg, log: log.Log.WithName("manager"), served: newServedKinds()}
 	base := opts.restConfig(cfg, "")
-	v, err := reach(ctx, base)
+	info, err := reach(ctx, base)
 	if err != nil {
 		return nil, fmt.Errorf("the apiserver at %s cannot be reached: %w", cfg.Host, err)
 	}
-	m.log.Info("Found the apiserver", "host", cfg.Host, "version", v.GitVersion)
+	if m.apiserver, err = utilversion.ParseGeneric(info.GitVersion); err != nil {
+		return nil, fmt.Errorf("version of the apiserver at %s: %w", cfg.Host, err)
+	}
+	m.log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion)
 
 	features := Features()
-	scheme, err := newScheme(features)
+	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
 	}
@@ -245,7 +251,7 @@ func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 			pods = append(pods, f.PodMutator(d))
 		}
 		if f.Controllers != nil {
-			r := &runner{feature: f, deps: d, mgr: m.mgr, served: m.served, after: m.loop.First(), log: m.log}
+			r := &runner{feature: f, deps: d, mgr: m.mgr, served: m.served, after: m.loop.First(), running: &m.running, log: m.log}
 			if err := m.mgr.Add(manager.RunnableFunc(r.Start)); err != nil {
 				return err
 			}
@@ -262,7 +268,7 @@ func (m *Manager) deps(cfg *rest.Config, f *Feature) (*Deps, error) {
 	return &Deps{
 		Name: f.Name, Client: consistent, Plain: plain, Live: m.mgr.GetAPIReader(), Scheme: m.mgr.GetScheme(),
 		Recorder: m.mgr.GetEventRecorder(f.Name + "-controller"), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
-		Options: m.opts, Served: m.served.Served,
+		Options: m.opts, Server: m.apiserver, Served: m.served.Served,
 	}, nil
 }
 
@@ -334,6 +340,15 @@ func (m *Manager) Leads() bool { return m.leads.Load() }
 
 // Ready tells whether the manager would answer /readyz with 200.
 func (m *Manager) Ready(ctx context.Context) error { return m.readyIn(ctx) }
+
+// WebhookAddr is the address the webhook server listens on.
+func (m *Manager) WebhookAddr() string { return m.server.Addr() }
+
+// RunningFeatures is the number of features whose controllers run here now.
+func (m *Manager) RunningFeatures() int { return int(m.running.Load()) }
+
+// SyncError is what is wrong with certificates or configurations at the moment, nil if nothing is.
+func (m *Manager) SyncError() error { return m.loop.Err() }
 
 // Served tells whether the apiserver serves a kind of ours.
 func (m *Manager) Served(gvk schema.GroupVersionKind) bool { return m.served.Served(gvk) }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -21,6 +22,7 @@ type runner struct {
 	mgr     manager.Manager
 	served  *servedKinds
 	after   <-chan struct{} // closed when webhooks are in order: what controllers write has to pass them
+	running *atomic.Int32   // counts runners whose controllers run
 	log     logr.Logger
 
 	indexed bool
@@ -87,7 +89,7 @@ func (r *runner) run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if r.feature.Indexes != nil && !r.indexed {
-		if err := r.feature.Indexes(ctx, r.mgr.GetFieldIndexer()); err != nil {
+		if err := r.feature.Indexes(ctx, r.mgr.GetFieldIndexer(), r.deps); err != nil {
 			return fmt.Errorf("field indexes: %w", err)
 		}
 		r.indexed = true
@@ -109,6 +111,8 @@ func (r *runner) run(ctx context.Context) (err error) {
 	}
 	defer wg.Wait()
 	defer cancel() // before waiting
+	r.running.Add(1)
+	defer r.running.Add(-1)
 	r.log.Info("Started controllers", "feature", r.feature.Name)
 	for {
 		missing, changed := r.served.missing(r.feature.Kinds)

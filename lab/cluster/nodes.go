@@ -111,6 +111,15 @@ func ensureNodes(ctx context.Context, c kubernetes.Interface, count, pods int) e
 	return nil
 }
 
+// dropLeases forgets who held the nodes before: a new KWOK would wait minutes for the leases of a killed one to expire.
+func dropLeases(ctx context.Context, c kubernetes.Interface) error {
+	leases := c.CoordinationV1().Leases(corev1.NamespaceNodeLease)
+	if err := leases.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{}); err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("delete leases of nodes: %w", err)
+	}
+	return nil
+}
+
 // awaitNodes waits until the simulated nodes take pods, that is, until they are ready and carry no taint.
 func awaitNodes(ctx context.Context, c kubernetes.Interface, count int, limit time.Duration) error {
 	return poll(ctx, limit, func(ctx context.Context) error {

@@ -5,6 +5,7 @@ package cluster
 import (
 	"bufio"
 	"context"
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -128,6 +129,21 @@ func TestKilledLabStartsAgain(t *testing.T) {
 	}
 	if _, err := c.CoreV1().ConfigMaps("default").Get(ctx, "kept", metav1.GetOptions{}); err != nil {
 		t.Errorf("data of the killed lab: %v", err)
+	}
+	// The new KWOK takes over the nodes at once.
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "p"}, Spec: corev1.PodSpec{Containers: []corev1.Container{{Name: "c", Image: "i"}}}}
+	if _, err := c.CoreV1().Pods("default").Create(ctx, pod, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	err = poll(ctx, 20*time.Second, func(ctx context.Context) error {
+		now, err := c.CoreV1().Pods("default").Get(ctx, "p", metav1.GetOptions{})
+		if err == nil && now.Status.Phase != corev1.PodRunning {
+			err = errors.New(string(now.Status.Phase))
+		}
+		return err
+	})
+	if err != nil {
+		t.Errorf("a pod after the restart: %v", err)
 	}
 	// Stopped in good order and with its data kept, it comes back under the same address.
 	if err := Down(o.Dir, true); err != nil {

@@ -227,6 +227,13 @@ func start(ctx context.Context, o Options, f files, p Ports) (lab *Lab, err erro
 	if err := apiserver.awaitHealthy(ctx, time.Minute, get(https, url(p.APIServer, "/readyz"))); err != nil {
 		return nil, err
 	}
+	api, err := client(f.adminKubeconfig())
+	if err != nil {
+		return nil, err
+	}
+	if err := dropLeases(ctx, api); err != nil {
+		return nil, err
+	}
 	clients := []struct {
 		name   string
 		args   []string
@@ -240,10 +247,6 @@ func start(ctx context.Context, o Options, f files, p Ports) (lab *Lab, err erro
 		if _, err := launch(c.name, c.args); err != nil {
 			return nil, err
 		}
-	}
-	api, err := client(f.adminKubeconfig())
-	if err != nil {
-		return nil, err
 	}
 	if err := ensureNodes(ctx, api, o.Nodes, o.PodsPerNode); err != nil {
 		return nil, err

@@ -152,7 +152,7 @@ func (c *Cluster) Kubectl(ctx context.Context, stdin string, args ...string) (st
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, bin, append([]string{"kubectl", "--kubeconfig", c.Kubeconfig()}, args...)...)
+	cmd := exec.CommandContext(ctx, bin, append([]string{"kubectl", "--dir", c.Dir}, args...)...)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	if err != nil {

@@ -51,7 +51,7 @@ func cloneSet(pods int, maxUnavailable string) workload {
 		Spec: v1beta1.CloneSetSpec{
 			Replicas: ptr.To(int32(pods)), Selector: selector, Template: podTemplate(),
 			UpdateStrategy: v1beta1.CloneSetUpdateStrategy{RollingUpdate: &v1beta1.RollingUpdateCloneSetStrategy{
-				PodUpdatePolicy: v1beta1.InPlaceIfPossibleCloneSetPodUpdateStrategyType, MaxUnavailable: &unavailable,
+				PodUpdatePolicy: v1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType, MaxUnavailable: &unavailable,
 			}},
 		},
 	}

@@ -5,6 +5,7 @@ package pub
 import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 // UpdatePriorityStrategy orders pods for updating. At most one of weightPriority and orderPriority may be given.
+// +kubebuilder:validation:XValidation:rule="!(has(self.orderPriority) && size(self.orderPriority) > 0 && has(self.weightPriority) && size(self.weightPriority) > 0)",message="orderPriority and weightPriority must not be given together"
 type UpdatePriorityStrategy struct {
 	// orderPriority orders by the numbers at the end of label values: the first listed key found among the pod's
 	// labels decides its level, and inside a level the higher number goes first.

@@ -52,11 +52,14 @@ type AdvancedCronJobSpec struct {
 
 	// timeZone is the IANA name of the time zone in which the schedule is read. Absent means the zone of the manager.
 	// It must not be Local, nor be combined with a schedule that contains TZ.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:XValidation:rule="self.lowerAscii() != 'local'",message="must not be Local"
 	// +optional
 	TimeZone *string `json:"timeZone,omitempty"`
 
 	// startingDeadlineSeconds is how late a missed job may still be started, in seconds, at least 0. Absent means any
 	// time.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	StartingDeadlineSeconds *int64 `json:"startingDeadlineSeconds,omitempty"`
 
@@ -71,10 +74,12 @@ type AdvancedCronJobSpec struct {
 	Paused *bool `json:"paused,omitempty"`
 
 	// successfulJobsHistoryLimit is the number of successful jobs kept, at least 0. Defaults to 3.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	SuccessfulJobsHistoryLimit *int32 `json:"successfulJobsHistoryLimit,omitempty"`
 
 	// failedJobsHistoryLimit is the number of failed jobs kept, at least 0. Defaults to 1.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	FailedJobsHistoryLimit *int32 `json:"failedJobsHistoryLimit,omitempty"`
 

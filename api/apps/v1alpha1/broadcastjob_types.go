@@ -83,6 +83,7 @@ const (
 )
 
 // CompletionPolicy says when a job ends.
+// +kubebuilder:validation:XValidation:rule="!has(self.type) || self.type != 'Never' || (!has(self.activeDeadlineSeconds) && !has(self.ttlSecondsAfterFinished))",message="activeDeadlineSeconds and ttlSecondsAfterFinished must not be given with type Never"
 type CompletionPolicy struct {
 	// type is Always, which ends the job when all pods are done, or Never, which keeps it alive for nodes that appear
 	// later. Defaults to Always.

@@ -38,6 +38,8 @@ type CloneSet struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is what is wanted.
+	// +kubebuilder:validation:XValidation:rule="self.selector == oldSelf.selector",message="selector cannot be changed"
+	// +kubebuilder:validation:XValidation:rule="(has(self.selector.matchLabels) && size(self.selector.matchLabels) > 0) || (has(self.selector.matchExpressions) && size(self.selector.matchExpressions) > 0)",message="selector must not be empty"
 	// +optional
 	Spec CloneSetSpec `json:"spec,omitempty"`
 	// status is what was observed; written by the controller.
@@ -60,6 +62,7 @@ type CloneSetList struct {
 // CloneSetSpec is the wanted state of a CloneSet.
 type CloneSetSpec struct {
 	// replicas is the number of pods wanted, at least 0. Defaults to 1.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
@@ -141,6 +144,7 @@ const (
 // CloneSetUpdateStrategy says how pods are moved to a new revision.
 type CloneSetUpdateStrategy struct {
 	// type is ReCreate, InPlaceIfPossible, InPlaceOnly or OnDelete. Defaults to ReCreate.
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'ReCreate', 'InPlaceIfPossible', 'InPlaceOnly', 'OnDelete']",message="must be one of ReCreate, InPlaceIfPossible, InPlaceOnly, OnDelete"
 	// +optional
 	Type CloneSetUpdateStrategyType `json:"type,omitempty"`
 

@@ -24,6 +24,7 @@ type ContainerRecreateRequest struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is what is wanted.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec cannot be changed"
 	// +optional
 	Spec ContainerRecreateRequestSpec `json:"spec,omitempty"`
 	// status is what was observed; written by the controller.
@@ -46,10 +47,12 @@ type ContainerRecreateRequestList struct {
 // ContainerRecreateRequestSpec says what to restart. It cannot be changed.
 type ContainerRecreateRequestSpec struct {
 	// podName is the pod, in the namespace of the request. It must be scheduled and active.
+	// +kubebuilder:validation:MinLength=1
 	PodName string `json:"podName"`
 
 	// containers are the containers to restart, in this order. At least one; names must be unique and exist in the
 	// pod.
+	// +kubebuilder:validation:MinItems=1
 	Containers []ContainerRecreateRequestContainer `json:"containers"`
 
 	// strategy says how to restart.
@@ -58,6 +61,7 @@ type ContainerRecreateRequestSpec struct {
 
 	// activeDeadlineSeconds is the time in seconds after creation at which the request ends, at least 3. Absent means
 	// no deadline.
+	// +kubebuilder:validation:XValidation:rule="self >= 3",message="must be at least 3"
 	// +optional
 	ActiveDeadlineSeconds *int64 `json:"activeDeadlineSeconds,omitempty"`
 

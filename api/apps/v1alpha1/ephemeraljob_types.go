@@ -52,10 +52,12 @@ type EphemeralJobSpec struct {
 	Selector *metav1.LabelSelector `json:"selector"`
 
 	// replicas is the number of pods to work on at most. Absent means all.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
 	// parallelism is the number of pods to work on at once. Defaults to 1.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Parallelism *int32 `json:"parallelism,omitempty"`
 
@@ -68,10 +70,12 @@ type EphemeralJobSpec struct {
 
 	// activeDeadlineSeconds is the time in seconds after the start at which an unfinished job fails. Nothing is
 	// stopped. Absent means no deadline.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	ActiveDeadlineSeconds *int64 `json:"activeDeadlineSeconds,omitempty"`
 
 	// ttlSecondsAfterFinished is the time in seconds after completion at which the job is deleted. Defaults to 1800.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	TTLSecondsAfterFinished *int32 `json:"ttlSecondsAfterFinished,omitempty"`
 }

@@ -45,8 +45,10 @@ type ImagePullJobList struct {
 }
 
 // ImagePullJobSpec is the wanted state of an ImagePullJob.
+// +kubebuilder:validation:XValidation:rule="!(has(self.selector) && has(self.podSelector))",message="selector and podSelector must not be given together"
 type ImagePullJobSpec struct {
 	// image is the reference to pull, with a tag, a digest or both.
+	// +kubebuilder:validation:MinLength=1
 	Image string `json:"image"`
 
 	ImagePullJobTemplate `json:",inline"`
@@ -98,6 +100,7 @@ const (
 
 // ImagePullJobNodeSelector selects nodes by name or by label, but not by both.
 // +structType=atomic
+// +kubebuilder:validation:XValidation:rule="!(has(self.names) && size(self.names) > 0 && ((has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)))",message="names and labels must not be given together"
 type ImagePullJobNodeSelector struct {
 	// names are the names of nodes; each may occur once.
 	// +optional

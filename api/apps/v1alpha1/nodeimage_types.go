@@ -49,6 +49,7 @@ type NodeImageList struct {
 // NodeImageSpec is what to pull on one node.
 type NodeImageSpec struct {
 	// images maps image names, without tag, to what is wanted of them; at most 256.
+	// +kubebuilder:validation:MaxProperties=256
 	// +optional
 	Images map[string]ImageSpec `json:"images,omitempty"`
 }
@@ -80,6 +81,7 @@ type ReferenceObject struct {
 // ImageTagSpec is what is wanted of one tag.
 type ImageTagSpec struct {
 	// tag is a tag or a digest; it must not be empty.
+	// +kubebuilder:validation:MinLength=1
 	Tag string `json:"tag"`
 
 	// createdAt is when this version was asked for; filled at admission.
@@ -87,6 +89,7 @@ type ImageTagSpec struct {
 	CreatedAt *metav1.Time `json:"createdAt,omitempty"`
 
 	// version is raised to ask for a new pull of the same tag; at least 0.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Version int64 `json:"version,omitempty"`
 

@@ -39,9 +39,11 @@ type PersistentPodStateList struct {
 
 // PersistentPodStateSpec is the wanted state of a PersistentPodState. At least one of requiredPersistentTopology and
 // preferredPersistentTopology must be given.
+// +kubebuilder:validation:XValidation:rule="has(self.requiredPersistentTopology) || (has(self.preferredPersistentTopology) && size(self.preferredPersistentTopology) > 0)",message="requiredPersistentTopology or preferredPersistentTopology must be given"
 type PersistentPodStateSpec struct {
 	// targetRef is the workload, in the same namespace: a StatefulSet of either group, or a kind that the
 	// administrator allows. It cannot be changed.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="targetRef cannot be changed"
 	TargetReference TargetReference `json:"targetRef"`
 
 	// persistentPodAnnotations are the annotations of pods that are remembered.

@@ -42,23 +42,31 @@ type PodProbeMarkerList struct {
 // PodProbeMarkerSpec is the wanted state of a PodProbeMarker.
 type PodProbeMarkerSpec struct {
 	// selector selects pods of the same namespace by label. It must not be empty and cannot be changed.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="selector cannot be changed"
+	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="selector must not be empty"
 	Selector *metav1.LabelSelector `json:"selector"`
 
 	// probes are the probes to run; at least one.
+	// +kubebuilder:validation:MinItems=1
 	Probes []PodContainerProbe `json:"probes"`
 }
 
 // PodContainerProbe is one probe and what to do with its result. At least one of podConditionType and markerPolicy must
 // be given.
+// +kubebuilder:validation:XValidation:rule="(has(self.podConditionType) && size(self.podConditionType) > 0) || (has(self.markerPolicy) && size(self.markerPolicy) > 0)",message="podConditionType or markerPolicy must be given"
 type PodContainerProbe struct {
 	// name of the probe. It must be unique, not contain # and not be one of the pod conditions that are otherwise in
 	// use.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:XValidation:rule="!self.contains('#')",message="must not contain #"
 	Name string `json:"name"`
 
 	// containerName is the container to run the probe in.
+	// +kubebuilder:validation:MinLength=1
 	ContainerName string `json:"containerName"`
 
 	// probe says what to run: exactly one of exec, httpGet and tcpSocket. Numbers that are absent count as 1.
+	// +kubebuilder:validation:XValidation:rule="[has(self.exec), has(self.httpGet), has(self.tcpSocket)].filter(x, x).size() == 1",message="exactly one of exec, httpGet and tcpSocket must be given"
 	Probe ContainerProbeSpec `json:"probe"`
 
 	// markerPolicy says which labels and annotations a result brings, one entry per state.
@@ -91,6 +99,7 @@ const (
 // given.
 type ProbeMarkerPolicy struct {
 	// state is Succeeded or Failed.
+	// +kubebuilder:validation:XValidation:rule="self in ['Succeeded', 'Failed']",message="must be Succeeded or Failed"
 	State ProbeState `json:"state"`
 	// labels to set on the pod.
 	// +optional

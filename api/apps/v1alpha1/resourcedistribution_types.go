@@ -50,6 +50,8 @@ type ResourceDistributionSpec struct {
 	// name cannot be changed.
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:EmbeddedResource
+	// +kubebuilder:validation:XValidation:rule="self.apiVersion == 'v1' && self.kind in ['Secret', 'ConfigMap']",message="must be a Secret or a ConfigMap"
+	// +kubebuilder:validation:XValidation:rule="self.apiVersion == oldSelf.apiVersion && self.kind == oldSelf.kind && self.metadata.name == oldSelf.metadata.name",message="apiVersion, kind and name cannot be changed"
 	Resource runtime.RawExtension `json:"resource"`
 
 	// targets are the namespaces that get a copy.

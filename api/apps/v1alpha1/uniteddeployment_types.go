@@ -55,11 +55,13 @@ type UnitedDeploymentList struct {
 // UnitedDeploymentSpec is the wanted state of a UnitedDeployment.
 type UnitedDeploymentSpec struct {
 	// replicas is the number of pods wanted in all subsets together, at least 0. Defaults to 1.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
 	// selector selects the pods by label. It must not be empty, must match the labels of the template and cannot be
 	// changed.
+	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="selector must not be empty"
 	Selector *metav1.LabelSelector `json:"selector"`
 
 	// template describes the workloads. Exactly one of its fields must be set.

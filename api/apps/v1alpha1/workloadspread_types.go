@@ -48,6 +48,7 @@ type WorkloadSpreadList struct {
 // WorkloadSpreadSpec is the wanted state of a WorkloadSpread.
 type WorkloadSpreadSpec struct {
 	// targetRef is the workload, in the same namespace. Its group, kind and name cannot be changed.
+	// +kubebuilder:validation:XValidation:rule="self.kind == oldSelf.kind && self.name == oldSelf.name && self.apiVersion.split('/')[0] == oldSelf.apiVersion.split('/')[0]",message="group, kind and name cannot be changed"
 	TargetReference *TargetReference `json:"targetRef"`
 
 	// targetFilter restricts what is managed of the workload.
@@ -55,6 +56,7 @@ type WorkloadSpreadSpec struct {
 	TargetFilter *TargetFilter `json:"targetFilter,omitempty"`
 
 	// subsets are filled in this order; at least one.
+	// +kubebuilder:validation:MinItems=1
 	Subsets []WorkloadSpreadSubset `json:"subsets"`
 
 	// scheduleStrategy says what happens to pods that cannot be scheduled in their subset.
@@ -65,6 +67,7 @@ type WorkloadSpreadSpec struct {
 // TargetReference refers to a workload in the same namespace.
 type TargetReference struct {
 	// apiVersion of the workload.
+	// +kubebuilder:validation:MinLength=1
 	APIVersion string `json:"apiVersion"`
 	// kind of the workload.
 	Kind string `json:"kind"`
@@ -118,6 +121,7 @@ type AdaptiveWorkloadSpreadStrategy struct {
 // WorkloadSpreadSubset is one subset.
 type WorkloadSpreadSubset struct {
 	// name of the subset, unique.
+	// +kubebuilder:validation:MinLength=1
 	Name string `json:"name"`
 
 	// requiredNodeSelectorTerm restricts the pods to matching nodes.

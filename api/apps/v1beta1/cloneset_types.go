@@ -39,6 +39,8 @@ type CloneSet struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is what is wanted.
+	// +kubebuilder:validation:XValidation:rule="self.selector == oldSelf.selector",message="selector cannot be changed"
+	// +kubebuilder:validation:XValidation:rule="(has(self.selector.matchLabels) && size(self.selector.matchLabels) > 0) || (has(self.selector.matchExpressions) && size(self.selector.matchExpressions) > 0)",message="selector must not be empty"
 	// +optional
 	Spec CloneSetSpec `json:"spec,omitempty"`
 	// status is what was observed; written by the controller.
@@ -61,6 +63,7 @@ type CloneSetList struct {
 // CloneSetSpec is the wanted state of a CloneSet.
 type CloneSetSpec struct {
 	// replicas is the number of pods wanted, at least 0. Defaults to 1.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
@@ -155,6 +158,7 @@ const (
 // CloneSetUpdateStrategy says how pods are moved to a new revision.
 type CloneSetUpdateStrategy struct {
 	// type is RollingUpdate or OnDelete. Defaults to RollingUpdate.
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'RollingUpdate', 'OnDelete']",message="must be one of RollingUpdate, OnDelete"
 	// +optional
 	Type CloneSetUpdateStrategyType `json:"type,omitempty"`
 
@@ -166,6 +170,7 @@ type CloneSetUpdateStrategy struct {
 // RollingUpdateCloneSetStrategy tunes how pods are updated step by step.
 type RollingUpdateCloneSetStrategy struct {
 	// podUpdatePolicy is ReCreate, InPlaceIfPossible or InPlaceOnly. Defaults to ReCreate.
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'ReCreate', 'InPlaceIfPossible', 'InPlaceOnly']",message="must be one of ReCreate, InPlaceIfPossible, InPlaceOnly"
 	// +optional
 	PodUpdatePolicy CloneSetPodUpdatePolicyType `json:"podUpdatePolicy,omitempty"`
 

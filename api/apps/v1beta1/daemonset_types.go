@@ -34,6 +34,8 @@ type DaemonSet struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is what is wanted.
+	// +kubebuilder:validation:XValidation:rule="self.selector == oldSelf.selector",message="selector cannot be changed"
+	// +kubebuilder:validation:XValidation:rule="(has(self.selector.matchLabels) && size(self.selector.matchLabels) > 0) || (has(self.selector.matchExpressions) && size(self.selector.matchExpressions) > 0)",message="selector must not be empty"
 	// +optional
 	Spec DaemonSetSpec `json:"spec,omitempty"`
 	// status is what was observed; written by the controller.
@@ -70,6 +72,7 @@ type DaemonSetSpec struct {
 	UpdateStrategy DaemonSetUpdateStrategy `json:"updateStrategy,omitempty,omitzero"`
 
 	// minReadySeconds is how long a pod must be ready to count as available, in seconds, at least 0. Defaults to 0.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	MinReadySeconds int32 `json:"minReadySeconds,omitempty"`
 
@@ -84,6 +87,7 @@ type DaemonSetSpec struct {
 
 	// lifecycle has the hook before a pod is deleted. preDelete is honoured, inPlaceUpdate is refused, preNormal has
 	// no effect.
+	// +kubebuilder:validation:XValidation:rule="!has(self.inPlaceUpdate)",message="inPlaceUpdate is not supported by DaemonSet"
 	// +optional
 	Lifecycle *pub.Lifecycle `json:"lifecycle,omitempty"`
 
@@ -122,6 +126,7 @@ const (
 // DaemonSetUpdateStrategy says how pods are moved to a new revision.
 type DaemonSetUpdateStrategy struct {
 	// type is RollingUpdate or OnDelete. Defaults to RollingUpdate.
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'RollingUpdate', 'OnDelete']",message="must be one of RollingUpdate, OnDelete"
 	// +optional
 	Type DaemonSetUpdateStrategyType `json:"type,omitempty"`
 

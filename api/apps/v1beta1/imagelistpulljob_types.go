@@ -44,8 +44,11 @@ type ImageListPullJobList struct {
 }
 
 // ImageListPullJobSpec is the wanted state of an ImageListPullJob.
+// +kubebuilder:validation:XValidation:rule="!(has(self.selector) && has(self.podSelector))",message="selector and podSelector must not be given together"
 type ImageListPullJobSpec struct {
 	// images are the references to pull, 1 to 255, each once.
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=255
 	Images []string `json:"images"`
 
 	ImagePullJobTemplate `json:",inline"`

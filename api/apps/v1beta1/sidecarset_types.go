@@ -50,12 +50,15 @@ type SidecarSetList struct {
 }
 
 // SidecarSetSpec is the wanted state of a SidecarSet.
+// +kubebuilder:validation:XValidation:rule="has(self.selector)",message="selector must be given"
 type SidecarSetSpec struct {
 	// selector selects pods by label. It must be given and not be empty.
+	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="selector must not be empty"
 	// +optional
 	Selector *metav1.LabelSelector `json:"selector,omitempty"`
 
 	// namespaceSelector selects namespaces by label. Absent means all namespaces; it must not be empty.
+	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="namespaceSelector must not be empty"
 	// +optional
 	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
 
@@ -328,6 +331,7 @@ const (
 // SidecarSetUpdateStrategy says how existing pods get a new version of the containers.
 type SidecarSetUpdateStrategy struct {
 	// type is NotUpdate or RollingUpdate. Defaults to RollingUpdate.
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'NotUpdate', 'RollingUpdate']",message="must be one of NotUpdate, RollingUpdate"
 	// +optional
 	Type SidecarSetUpdateStrategyType `json:"type,omitempty"`
 

@@ -36,6 +36,10 @@ type StatefulSet struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is what is wanted.
+	// +kubebuilder:validation:XValidation:rule="self.selector == oldSelf.selector",message="selector cannot be changed"
+	// +kubebuilder:validation:XValidation:rule="(has(self.selector.matchLabels) && size(self.selector.matchLabels) > 0) || (has(self.selector.matchExpressions) && size(self.selector.matchExpressions) > 0)",message="selector must not be empty"
+	// +kubebuilder:validation:XValidation:rule="!has(self.serviceName) || !has(oldSelf.serviceName) || self.serviceName == oldSelf.serviceName",message="serviceName cannot be changed"
+	// +kubebuilder:validation:XValidation:rule="!has(self.podManagementPolicy) || !has(oldSelf.podManagementPolicy) || self.podManagementPolicy == oldSelf.podManagementPolicy",message="podManagementPolicy cannot be changed"
 	// +optional
 	Spec StatefulSetSpec `json:"spec,omitempty"`
 	// status is what was observed; written by the controller.
@@ -58,6 +62,7 @@ type StatefulSetList struct {
 // StatefulSetSpec is the wanted state of a StatefulSet.
 type StatefulSetSpec struct {
 	// replicas is the number of pods wanted, not counting reserved ordinals, at least 0. Defaults to 1.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
 
@@ -137,6 +142,7 @@ const (
 type VolumeClaimUpdateStrategy struct {
 	// type is OnPodRollingUpdate, which expands existing claims while pods are updated, or OnDelete, which applies a
 	// change to claims created later. Absent means OnDelete.
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'OnPodRollingUpdate', 'OnDelete']",message="must be one of OnPodRollingUpdate, OnDelete"
 	// +optional
 	Type VolumeClaimUpdateStrategyType `json:"type,omitempty"`
 }
@@ -163,6 +169,7 @@ const (
 // StatefulSetPersistentVolumeClaimRetentionPolicy says what happens to claims that are not needed any more.
 type StatefulSetPersistentVolumeClaimRetentionPolicy struct {
 	// whenDeleted is Retain or Delete: what happens to the claims when the StatefulSet is deleted. Defaults to Retain.
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'Retain', 'Delete']",message="must be one of Retain, Delete"
 	// +optional
 	WhenDeleted PersistentVolumeClaimRetentionPolicyType `json:"whenDeleted,omitempty"`
 	// whenScaled is Retain or Delete: what happens to the claims of pods that are removed by scaling. Defaults to
@@ -181,6 +188,7 @@ type StatefulSetOrdinals struct {
 // StatefulSetUpdateStrategy says how pods are moved to a new revision.
 type StatefulSetUpdateStrategy struct {
 	// type is RollingUpdate or OnDelete. Defaults to RollingUpdate.
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'RollingUpdate', 'OnDelete']",message="must be one of RollingUpdate, OnDelete"
 	// +optional
 	Type appsv1.StatefulSetUpdateStrategyType `json:"type,omitempty"`
 
@@ -204,6 +212,7 @@ const (
 // RollingUpdateStatefulSetStrategy tunes how pods are updated step by step.
 type RollingUpdateStatefulSetStrategy struct {
 	// partition is the number of pods that stay on the old revision, at least 0. Defaults to 0.
+	// +kubebuilder:validation:Minimum=0
 	// +optional
 	Partition *int32 `json:"partition,omitempty"`
 
@@ -214,6 +223,7 @@ type RollingUpdateStatefulSetStrategy struct {
 
 	// podUpdatePolicy is ReCreate, InPlaceIfPossible or InPlaceOnly. Defaults to ReCreate. The latter two need the
 	// readiness gate InPlaceUpdateReady in the template.
+	// +kubebuilder:validation:XValidation:rule="self in ['', 'ReCreate', 'InPlaceIfPossible', 'InPlaceOnly']",message="must be one of ReCreate, InPlaceIfPossible, InPlaceOnly"
 	// +optional
 	PodUpdatePolicy PodUpdateStrategyType `json:"podUpdatePolicy,omitempty"`
 
@@ -230,6 +240,8 @@ type RollingUpdateStatefulSetStrategy struct {
 	InPlaceUpdateStrategy *pub.InPlaceUpdateStrategy `json:"inPlaceUpdateStrategy,omitempty"`
 
 	// minReadySeconds is how long a pod must be ready to count as available, 0 to 300 seconds. Defaults to 0.
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=300
 	// +optional
 	MinReadySeconds *int32 `json:"minReadySeconds,omitempty"`
 }

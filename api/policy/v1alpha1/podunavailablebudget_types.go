@@ -45,12 +45,18 @@ type PodUnavailableBudgetList struct {
 
 // PodUnavailableBudgetSpec is the wanted state of a PodUnavailableBudget. Exactly one of selector and targetRef, and
 // exactly one of maxUnavailable and minAvailable must be given.
+// +kubebuilder:validation:XValidation:rule="has(self.selector) != has(self.targetRef)",message="exactly one of selector and targetRef must be given"
+// +kubebuilder:validation:XValidation:rule="has(self.maxUnavailable) != has(self.minAvailable)",message="exactly one of maxUnavailable and minAvailable must be given"
+// +kubebuilder:validation:XValidation:rule="has(self.selector) == has(oldSelf.selector)",message="selector cannot be exchanged for targetRef, nor the reverse"
 type PodUnavailableBudgetSpec struct {
 	// selector selects pods of the same namespace by label. It must not be empty and cannot be changed.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="selector cannot be changed"
+	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="selector must not be empty"
 	// +optional
 	Selector *metav1.LabelSelector `json:"selector,omitempty"`
 
 	// targetRef is the workload whose pods are protected. It cannot be changed.
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="targetRef cannot be changed"
 	// +optional
 	TargetReference *TargetReference `json:"targetRef,omitempty"`
 
@@ -64,8 +70,10 @@ type PodUnavailableBudgetSpec struct {
 }
 
 // TargetReference refers to a workload in the same namespace.
+// +kubebuilder:validation:XValidation:rule="has(self.apiVersion) && has(self.kind) && has(self.name)",message="apiVersion, kind and name must be given"
 type TargetReference struct {
 	// apiVersion of the workload; it must not be empty.
+	// +kubebuilder:validation:MinLength=1
 	// +optional
 	APIVersion string `json:"apiVersion,omitempty"`
 	// kind of the workload; it must not be empty.
@@ -124,4 +132,7 @@ const (
 	// PubProtectTotalReplicasAnnotation is the annotation by which v1alpha1 spells the v1beta1 field
 	// spec.protectTotalReplicas.
 	PubProtectTotalReplicasAnnotation = "pub.kruise.io/protect-total-replicas"
+	// PubIgnoredPodSelectorAnnotation is the annotation by which v1alpha1 spells the v1beta1 field
+	// spec.ignoredPodSelector, as JSON.
+	PubIgnoredPodSelectorAnnotation = "pub.kruise.io/ignored-pod-selector"
 )

@@ -59,6 +59,7 @@ type RolloutSpec struct {
 
 // RolloutStrategy says how to release.
 // Exactly one of canary and blueGreen must be given.
+// +kubebuilder:validation:XValidation:rule="has(self.canary) != has(self.blueGreen)",message="exactly one of canary and blueGreen must be given"
 type RolloutStrategy struct {
 	// paused stops an ongoing release. Defaults to false.
 	// +optional

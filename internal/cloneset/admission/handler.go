@@ -26,23 +26,6 @@ import (
 	"kruise.io/kruise/internal/template"
 )
 
-// Options are the gates and flags that change how CloneSets are admitted. The zero value is every gate off.
-type Options struct {
-	// TemplateNoDefaults leaves templates as they are sent (gate TemplateNoDefaults).
-	TemplateNoDefaults bool
-	// HostPorts defaults the host ports of templates with hostNetwork (gate DefaultHostNetworkHostPortsInPodTemplates).
-	HostPorts bool
-	// ShortHash lifts the limit on the length of names (gate CloneSetShortHash).
-	ShortHash bool
-	// DeletionProtection honours the label policy.kruise.io/delete-protection (gate ResourcesDeletionProtection).
-	DeletionProtection bool
-	// AllowPrivileged accepts privileged containers (flag --allow-privileged).
-	AllowPrivileged bool
-	// InPlace returns why a change of template can't be made in place, nil if it can; it decides what InPlaceOnly
-	// refuses. Nil refuses nothing.
-	InPlace func(old, updated *corev1.PodTemplateSpec) error
-}
-
 // MutatingHandler returns the handler of /mutate-apps-kruise-io-cloneset. It answers with a patch of the JSON that was
 // sent, so fields it does not know survive.
 func MutatingHandler(o Options) admission.Handler { return &mutator{o} }
@@ -116,7 +99,7 @@ func (v *validator) Handle(ctx context.Context, req admission.Request) admission
 	case admissionv1.Create, admissionv1.Update:
 		return v.validate(ctx, req)
 	case admissionv1.Delete:
-		return v.delete(req)
+		return v.protect(req)
 	}
 	return admission.Allowed("")
 }
@@ -233,8 +216,8 @@ func warnings(raw []byte, w, old *view) []string {
 	return append(out, deletionprotection.Warnings(w.meta.Labels)...)
 }
 
-// delete honours deletion protection (cloneset 7.3).
-func (v *validator) delete(req admission.Request) admission.Response {
+// protect honours deletion protection (cloneset 7.3).
+func (v *validator) protect(req admission.Request) admission.Response {
 	if !v.options.DeletionProtection || len(req.OldObject.Raw) == 0 {
 		return admission.Allowed("")
 	}

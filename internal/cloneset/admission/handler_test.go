@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 	kjson "sigs.k8s.io/json"
 
+	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/template"
 )
 
@@ -548,4 +549,42 @@ func FuzzHandlers(f *testing.F) {
 			ValidatingHandler(o, r).Handle(context.Background(), req)
 		}
 	})
+}
+
+// InPlaceOnly refuses what the engine can't do, by the same rule for both versions.
+func TestInPlaceOnlyAsksTheEngine(t *testing.T) {
+	cpu := func(n string) string {
+		return `{"spec":{"template":{"spec":{"containers":[{"name":"app","image":"app:v1","resources":{"requests":{"cpu":"` + n + `"},"limits":{"cpu":"2"}}}]}}}}`
+	}
+	for _, tt := range []struct {
+		name     string
+		gates    map[string]bool
+		old, now string
+		allowed  bool
+	}{
+		{"image", nil, `{}`, `{"spec":{"template":{"spec":{"containers":[{"name":"app","image":"app:v2"}]}}}}`, true},
+		{"metadata", nil, `{}`, `{"spec":{"template":{"metadata":{"annotations":{"a":"1"}}}}}`, true},
+		{"defaults that are stored differently", nil, `{"spec":{"template":{"spec":` + defaultedPodSpec + `}}}`, `{"spec":{"template":{"metadata":{"annotations":{"a":"1"}}}}}`, true},
+		{"env", nil, `{}`, `{"spec":{"template":{"spec":{"containers":[{"name":"app","image":"app:v1","env":[{"name":"A"}]}]}}}}`, false},
+		{"volume", nil, `{}`, `{"spec":{"template":{"spec":{"volumes":[{"name":"v"}]}}}}`, false},
+		{"cpu without the gate", nil, cpu("1"), cpu("500m"), false},
+		{"cpu with the gate", map[string]bool{"InPlaceWorkloadVerticalScaling": true}, cpu("1"), cpu("500m"), true},
+	} {
+		g, err := gates.FromMap(tt.gates)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, v := range []version{v1alpha1Version, v1beta1Version} {
+			t.Run("S_cloneset_7 "+tt.name+"/"+string(v), func(t *testing.T) {
+				meta := `{"metadata":{"resourceVersion":"1"}}`
+				resp := validate(t, OptionsFor(g, true), v, set(t, v, meta, policy(v, "InPlaceOnly"), tt.now), set(t, v, meta, policy(v, "InPlaceOnly"), tt.old))
+				switch {
+				case !tt.allowed:
+					checkRefusal(t, resp, v, "spec.template.spec: Forbidden: the update strategy is InPlaceOnly, but ")
+				case !resp.Allowed:
+					t.Errorf("%+v", resp.Result)
+				}
+			})
+		}
+	}
 }

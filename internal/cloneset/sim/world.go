@@ -351,6 +351,7 @@ func (w *World) Delete(name string) {
 func (w *World) Remove(name string) {
 	p := w.Pods[name]
 	delete(w.Pods, name)
+	w.version++
 	for _, c := range w.Claims {
 		if owned(c, p.UID) {
 			w.deleteClaim(c.Name)

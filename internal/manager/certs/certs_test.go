@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/ecdsa"
 	"crypto/x509"
+	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -220,6 +221,12 @@ func TestDeletedSecret(t *testing.T) {
 // TestNoFailedHandshake runs replicas through anything that may happen to a Secret, and through years. At every moment
 // every replica's certificate has to be accepted by every apiserver, also by those that see configurations late.
 func TestNoFailedHandshake(t *testing.T) {
+	if f := flag.Lookup("rapid.checks"); f.Value.String() == f.DefValue { // years of certificates take a while
+		if err := f.Value.Set("25"); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = f.Value.Set(f.DefValue) }()
+	}
 	rapid.Check(t, func(t *rapid.T) {
 		c := &cluster{now: start}
 		s := &memory{}

@@ -53,9 +53,10 @@ func plan(o observation, p Policy) (Material, []string, error) {
 
 	serving := o.Served.Leaf != nil && acceptable(o.Served, p, o.Now) == nil
 	if serving && verify(o.Served.Leaf, m.CAs, "", o.Now) != nil {
+		// All of them, not only the one in use here: in the middle of a rotation other replicas use another.
 		for _, ca := range o.Served.CAs {
-			if verify(o.Served.Leaf, []*x509.Certificate{ca}, "", o.Now) == nil && m.addCA(ca, false) {
-				why = append(why, "kept the CA of the certificate in use")
+			if o.Now.Before(ca.NotAfter) && m.addCA(ca, false) {
+				why = append(why, "kept a CA that is in use")
 			}
 		}
 	}

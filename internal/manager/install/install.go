@@ -24,7 +24,6 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"kruise.io/kruise/config"
-	"kruise.io/kruise/internal/manager"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/webhooks"
 )
@@ -45,7 +44,7 @@ type Options struct {
 	WebhookPort int
 	// Gates decide which webhooks there are; nil means defaults.
 	Gates featuregate.FeatureGate
-	// SkipWebhooks leaves the webhook configurations out.
+	// SkipWebhooks leaves the webhook configurations out, and conversion to the apiserver, which only renames versions.
 	SkipWebhooks bool
 }
 
@@ -75,8 +74,11 @@ func Install(ctx context.Context, cfg *rest.Config, o Options) error {
 	}
 	var objects []any
 	for _, crd := range crds {
-		if manager.Converts(crd.Spec.Group, crd.Spec.Names.Kind) && !o.SkipWebhooks {
+		if c := crd.Spec.Conversion; c != nil && c.Strategy == apixv1.WebhookConverter {
 			crd.Spec.Conversion = endpoint.Conversion(nil)
+			if o.SkipWebhooks {
+				crd.Spec.Conversion = nil
+			}
 		}
 		objects = append(objects, crd)
 	}

@@ -26,7 +26,7 @@ import (
 const fieldManager = "kruise-manager-webhooks"
 
 // Groups are the API groups whose CRDs are converted by us.
-var Groups = []string{"apps.kruise.io", "policy.kruise.io"}
+var Groups = []string{"apps.kruise.io", "policy.kruise.io", "rollouts.kruise.io"}
 
 // Injector makes webhook configurations and CRDs call this manager: it writes the CA bundle and the address and nothing
 // else, so selectors, policies and timeouts set by others stay (platform 5.4, W3).
@@ -145,7 +145,7 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 	}
 	if i.ReadOnly {
 		if !had {
-			return false, fmt.Errorf("caBundle of %T %s does not match the external caBundle", obj, obj.GetName())
+			return false, fmt.Errorf("caBundle of %s %s does not match the external caBundle", kindOf(obj), obj.GetName())
 		}
 		return true, nil
 	}
@@ -224,12 +224,15 @@ func (i *Injector) patch(ctx context.Context, obj client.Object, kind types.Patc
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%T %s: %w", obj, obj.GetName(), err)
+		return fmt.Errorf("%s %s: %w", kindOf(obj), obj.GetName(), err)
 	}
 	if target.GetResourceVersion() != obj.GetResourceVersion() {
-		i.Log.Info("Updated webhook addresses and CA bundle", "object", fmt.Sprintf("%T", obj), "name", obj.GetName())
+		i.Log.Info("Updated webhook addresses and CA bundle", "kind", kindOf(obj), "name", obj.GetName())
 	}
 	return nil
 }
 
 func (i *Injector) leads() bool { return !i.ReadOnly && i.Leads != nil && i.Leads() }
+
+// kindOf names the kind of a typed object, which the client leaves out.
+func kindOf(obj client.Object) string { return reflect.TypeOf(obj).Elem().Name() }

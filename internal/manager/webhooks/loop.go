@@ -50,29 +50,47 @@ func (l *Loop) Err() error {
 	return nil
 }
 
-// Run steps until ctx ends. Failures are retried after 100 ms, doubling to 10 s.
+// settleEvents is how long the loop waits after an event for more of them: installing makes dozens at once.
+const settleEvents = 50 * time.Millisecond
+
+// Run steps until ctx ends. Failures are retried after 100 ms, doubling to 10 s; the same failure is logged once per
+// retry, not for every event that comes meanwhile.
 func (l *Loop) Run(ctx context.Context) {
 	const shortest, longest = 100 * time.Millisecond, 10 * time.Second
-	backoff, succeeded := shortest, false
+	backoff, succeeded, logged := shortest, false, ""
 	for ctx.Err() == nil {
 		next, err := l.Syncer.Sync(ctx)
 		l.state.Store(&err)
-		if err != nil && ctx.Err() == nil {
-			l.Log.Error(err, "Webhook certificates or configurations are not in order", "retryAfter", backoff)
-			next, backoff = backoff, min(2*backoff, longest)
-		} else {
-			backoff = shortest
+		if err == nil {
+			backoff, logged = shortest, ""
 			if !succeeded {
 				succeeded = true
 				close(l.first)
 			}
+		} else {
+			if logged != err.Error() && ctx.Err() == nil {
+				l.Log.Error(err, "Webhook certificates or configurations are not in order", "retryAfter", backoff)
+				logged = err.Error()
+			}
+			next = backoff
 		}
 		timer := time.NewTimer(min(next, time.Minute))
 		select {
 		case <-ctx.Done():
 		case <-l.events:
+			sleep(ctx, settleEvents)
 		case <-timer.C:
+			if err != nil {
+				backoff, logged = min(2*backoff, longest), ""
+			}
 		}
 		timer.Stop()
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
 	}
 }

@@ -25,8 +25,11 @@ import (
 
 // Limits of the webhook server (security 5.4).
 const (
-	maxBody     = 7 << 20
-	maxInFlight = 400
+	maxBody = 7 << 20
+	// maxConvertBody is more: the apiserver converts whole lists in one request, and a list that can't be converted
+	// can't be read at all.
+	maxConvertBody = 64 << 20
+	maxInFlight    = 400
 	// reservedForPods of maxInFlight can't be used up by anything but the pod webhooks.
 	reservedForPods = 100
 )
@@ -108,6 +111,9 @@ func (s *Server) Port() int {
 	_, _ = fmt.Sscan(port, &n) // an address of a listener always has a numeric port
 	return n
 }
+
+// Addr returns the address the server listens on.
+func (s *Server) Addr() string { return s.addr }
 
 // Close frees the port of a server that is not started.
 func (s *Server) Close() error {
@@ -193,11 +199,15 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "a client certificate is required", http.StatusUnauthorized)
 		return
 	}
-	if r.ContentLength > maxBody {
-		http.Error(w, "the body is larger than 7 MiB", http.StatusRequestEntityTooLarge)
+	limit := int64(maxBody)
+	if path == ConvertPath {
+		limit = maxConvertBody
+	}
+	if r.ContentLength > limit {
+		http.Error(w, fmt.Sprintf("the body is larger than %d MiB", limit>>20), http.StatusRequestEntityTooLarge)
 		return
 	}
-	r.Body = http.MaxBytesReader(w, r.Body, maxBody)
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	release, ok := s.admit(path)
 	if !ok {
 		http.Error(w, "too many requests in flight", http.StatusServiceUnavailable)

@@ -89,8 +89,6 @@ func (s *Step) newStart(p *corev1.Pod, target Target, now time.Time) (*start, er
 		if rec.Revision == target.Revision {
 			st.r.UpdateTimestamp = rec.UpdateTimestamp
 		}
-		// A resize that was made for another target is undone unless this one decides otherwise.
-		st.plan = st.plan.over(plan{resources: rec.PreviousResources})
 		if st.last, err = rec.previous(); err != nil {
 			return nil, malformed(p, pub.InPlaceUpdateStateKey, err)
 		}
@@ -106,6 +104,10 @@ func (s *Step) newStart(p *corev1.Pod, target Target, now time.Time) (*start, er
 	if st.last != nil {
 		st.plan = st.plan.over(st.last.waiting())
 		st.running = grace == nil && (st.last.waits() || !st.last.judge(p, s.o, now).complete)
+	}
+	if rec.unwritten(p) {
+		// A resize that was made for another target is undone unless anything of the above decides otherwise.
+		st.plan = st.plan.over(plan{resources: rec.PreviousResources})
 	}
 	st.r.PreviousResources = st.plan.liveResources(p)
 	if rec.unwritten(p) {

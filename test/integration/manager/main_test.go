@@ -89,8 +89,8 @@ func options(t *testing.T) *manager.Options {
 	o.MetricsAddr, o.HealthProbeAddr, o.EnablePprof = "127.0.0.1:0", "127.0.0.1:0", false
 	o.WebhookInitializeTimeout = 20 * time.Second
 	w := &o.Webhook
-	w.Host, w.Port, w.BindAddress, w.CertDir = "127.0.0.1", 0, "127.0.0.1", filepath.Join(t.TempDir(), "certs")
-	w.CertWriter = ""
+	w.Host, w.Port, w.ListenAddr, w.CertDir = "127.0.0.1", 0, "127.0.0.1:0", filepath.Join(t.TempDir(), "certs")
+	w.CertWriter = "secret"
 	w.SettleTime, w.OverlapTime = 2*time.Second, 5*time.Second
 	return o
 }

@@ -10,9 +10,10 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/install"
 )
 
@@ -26,22 +27,8 @@ func get(url string) (int, string, error) {
 	return resp.StatusCode, string(b), err
 }
 
-func cloneSet(name string) *appsv1beta1.CloneSet {
-	labels := map[string]string{"app": name}
-	return &appsv1beta1.CloneSet{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name},
-		Spec: appsv1beta1.CloneSetSpec{
-			Replicas: new(int32(1)),
-			Selector: &metav1.LabelSelector{MatchLabels: labels},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: labels},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "registry.example/app:1"}}},
-			},
-		},
-	}
-}
-
-func TestStart(t *testing.T) {
+// TestRun starts a manager twice in one process and lets it bring a CloneSet up.
+func TestRun(t *testing.T) {
 	installed(t, install.Options{})
 	m := run(t, options(t))
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200} {
@@ -56,15 +43,73 @@ func TestStart(t *testing.T) {
 		}
 		return err
 	})
-	cs := cloneSet("start")
+	cs := cloneSet("run")
 	if err := kube.Create(t.Context(), cs); err != nil {
 		t.Fatal(err)
 	}
-	if err := kube.Delete(t.Context(), cs); err != nil {
-		t.Fatal(err)
-	}
+	eventually(t, 30*time.Second, "the CloneSet has its pod", func() error {
+		err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs)
+		if err == nil && cs.Status.Replicas != 1 {
+			err = fmt.Errorf("status %+v", cs.Status)
+		}
+		return err
+	})
 	if err := m.stop(); err != nil {
 		t.Errorf("stopping: %v", err)
 	}
-	run(t, options(t)) // again, in the same process
+	m = run(t, options(t))
+	if err := kube.Delete(t.Context(), cs); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestLease_S_platform_34(t *testing.T) {
+	installed(t, install.Options{})
+	for _, id := range []string{"kruise-manager", "x"} {
+		o := options(t)
+		o.LeaderElection.ID = id
+		m := run(t, o)
+		eventually(t, 20*time.Second, "the Lease names its holder", func() error {
+			var l coordinationv1.Lease
+			err := kube.Get(t.Context(), client.ObjectKey{Namespace: "kruise-system", Name: id}, &l)
+			if err == nil && (l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "") {
+				err = fmt.Errorf("it does not")
+			}
+			return err
+		})
+		if err := m.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestGates_S_platform_12: without the pod webhook its entry leaves the live configuration, and comes back with it.
+func TestGates_S_platform_12(t *testing.T) {
+	installed(t, install.Options{})
+	off, err := gates.FromMap(map[string]bool{"PodWebhook": false})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := options(t)
+	o.Gates = off
+	m := run(t, o)
+	eventually(t, 20*time.Second, "the pod webhook is gone", func() error {
+		if _, ok := clientConfigs(t)["mpod.kb.io"]; ok {
+			return fmt.Errorf("it is there")
+		}
+		return nil
+	})
+	if _, ok := clientConfigs(t)["mcloneset.kb.io"]; !ok {
+		t.Error("another webhook is gone, too")
+	}
+	if err := m.stop(); err != nil {
+		t.Fatal(err)
+	}
+	run(t, options(t))
+	eventually(t, 20*time.Second, "the pod webhook is back", func() error {
+		if c, ok := clientConfigs(t)["mpod.kb.io"]; !ok || len(c.CABundle) == 0 {
+			return fmt.Errorf("it is not")
+		}
+		return nil
+	})
 }

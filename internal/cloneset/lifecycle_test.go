@@ -1,0 +1,417 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloneset_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"kruise.io/kruise/api/apps/pub"
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/cloneset"
+	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/internal/pod/lifecycle"
+)
+
+const hookLabel = "example.io/block"
+
+func hook() *pub.LifecycleHook {
+	return &pub.LifecycleHook{LabelsHandler: map[string]string{hookLabel: "true"}}
+}
+
+// hooked puts the label of the hook into the template.
+func hooked(s *set) { s.Spec.Template.Labels[hookLabel] = "true" }
+
+func preDelete(h *pub.LifecycleHook) edit {
+	return func(s *set) { s.Spec.Lifecycle = &pub.Lifecycle{PreDelete: h} }
+}
+
+func beforeUpdate(h *pub.LifecycleHook) edit {
+	return func(s *set) { s.Spec.Lifecycle = &pub.Lifecycle{InPlaceUpdate: h} }
+}
+
+func (w *world) inState(s lifecycle.State) (names []string) {
+	for _, p := range w.pods() {
+		if lifecycle.StateOf(p) == s {
+			names = append(names, p.Name)
+		}
+	}
+	return names
+}
+
+func (w *world) one(s lifecycle.State) string {
+	w.t.Helper()
+	names := w.inState(s)
+	if len(names) != 1 {
+		w.t.Fatalf("%d pods in %s", len(names), s)
+	}
+	return names[0]
+}
+
+func TestS_pod_lifecycle_1_NoHooks(t *testing.T) {
+	w := start(t, 1)
+	w.Remove(w.Names()[0])
+	w.Reconcile()
+	p := w.one(lifecycle.PreparingNormal)
+	w.Reconcile()
+	w.one(lifecycle.PreparingNormal)
+	w.Schedule(p)
+	w.Reconcile()
+	w.one(lifecycle.Normal)
+}
+
+func TestS_pod_lifecycle_4_PreNormalBlocksTheRollout(t *testing.T) {
+	w := start(t, 3, maxSurge("1"), maxUnavailable("0"))
+	w.change(env("2"), func(s *set) {
+		s.Spec.Lifecycle = &pub.Lifecycle{PreNormal: &pub.LifecycleHook{FinalizersHandler: []string{"example.io/ok"}}}
+	})
+	w.settle()
+	w.want(4, 1, 3)
+	p := w.one(lifecycle.PreparingNormal)
+	w.wantStatus(func(s appsv1beta1.CloneSetStatus) bool { return s.ReadyReplicas == 4 && s.AvailableReplicas == 3 })
+	w.ChangePod(p, func(p *corev1.Pod) { p.Finalizers = append(p.Finalizers, "example.io/ok") })
+	w.settle()
+	w.want(4, 2, 3)
+}
+
+func TestS_pod_lifecycle_5_7_PreDelete(t *testing.T) {
+	for _, cancel := range []bool{false, true} {
+		w := start(t, 3, hooked, preDelete(hook()))
+		before := w.Names()
+		w.change(replicas(2))
+		w.settle()
+		w.advance(time.Minute)
+		w.settle()
+		p := w.one(lifecycle.PreparingDelete)
+		w.wantStatus(func(s appsv1beta1.CloneSetStatus) bool { return s.Replicas == 3 && s.AvailableReplicas == 2 })
+		if !slices.Contains(w.Events, "LifecycleHookBlocked") {
+			t.Errorf("events %v", w.Events)
+		}
+		if cancel {
+			w.change(replicas(3))
+			w.Reconcile()
+			w.one(lifecycle.PreparingNormal)
+			w.settle()
+			w.want(3, 3, 3)
+			if !slices.Equal(w.Names(), before) {
+				t.Errorf("pods %v, want %v", w.Names(), before)
+			}
+			continue
+		}
+		w.label(p, hookLabel, "false")
+		w.settle()
+		w.want(2, 2, 2)
+		if w.Pods[p] != nil || w.Writes["create"] != 3 {
+			t.Errorf("writes %v", w.Writes)
+		}
+	}
+}
+
+func TestS_pod_lifecycle_6_TwoLabels(t *testing.T) {
+	h := hook()
+	h.LabelsHandler["other"] = "x"
+	w := start(t, 2, hooked, preDelete(h), func(s *set) { s.Spec.Template.Labels["other"] = "x" })
+	w.change(replicas(1))
+	w.settle()
+	p := w.one(lifecycle.PreparingDelete)
+	w.label(p, hookLabel, "false")
+	w.settle()
+	w.one(lifecycle.PreparingDelete)
+	w.label(p, "other", "y")
+	w.settle()
+	w.want(1, 1, 1)
+}
+
+func TestS_pod_lifecycle_8_NoCancelWhenMarked(t *testing.T) {
+	h := hook()
+	h.MarkPodNotReady = true
+	w := start(t, 3, hooked, preDelete(h))
+	w.change(replicas(2))
+	w.settle()
+	p := w.one(lifecycle.PreparingDelete)
+	c := pod.Condition(w.Pods[p], pub.KruisePodReady)
+	if c.Status != corev1.ConditionFalse || c.Message != `[{"userAgent":"Lifecycle","key":"preDeleteHook"}]` {
+		t.Errorf("%+v", c)
+	}
+	w.change(replicas(3))
+	w.settle()
+	w.one(lifecycle.PreparingDelete)
+	w.label(p, hookLabel, "false")
+	w.settle()
+	w.want(3, 3, 3)
+	if w.Pods[p] != nil {
+		t.Error("not replaced")
+	}
+}
+
+func TestS_pod_lifecycle_9_SpecifiedIsNotCancelled(t *testing.T) {
+	for _, exclude := range []string{"", "field", "label"} {
+		w := start(t, 3, hooked, preDelete(hook()), maxUnavailable("1"), func(s *set) {
+			s.Spec.ScaleStrategy.ExcludePreparingDelete = exclude == "field"
+			if exclude == "label" {
+				s.Labels = map[string]string{appsv1beta1.CloneSetScalingExcludePreparingDeleteKey: "true"}
+			}
+		})
+		p := w.Names()[0]
+		w.specify(p)
+		w.settle()
+		if w.one(lifecycle.PreparingDelete) != p {
+			t.Fatal("another pod is in PreparingDelete")
+		}
+		if exclude == "" {
+			w.want(3, 3, 2)
+		} else {
+			w.want(4, 4, 3)
+		}
+		w.label(p, hookLabel, "false")
+		w.settle()
+		w.want(3, 3, 3)
+		if w.Pods[p] != nil {
+			t.Error("not deleted")
+		}
+	}
+}
+
+func TestS_pod_lifecycle_10_11_InPlaceHook(t *testing.T) {
+	h := hook()
+	h.MarkPodNotReady = true
+	w := start(t, 3, inPlace, hooked, beforeUpdate(h), maxUnavailable("1"))
+	w.change(image("app:v2"))
+	w.settle()
+	p := w.one(lifecycle.PreparingUpdate)
+	w.want(3, 0, 2)
+	if w.Pods[p].Spec.Containers[0].Image != "app:v1" || !pod.ConditionIs(w.Pods[p], pub.KruisePodReady, corev1.ConditionFalse) {
+		t.Errorf("in PreparingUpdate: %+v", w.Pods[p].Status.Conditions)
+	}
+	w.label(p, hookLabel, "false")
+	w.Reconcile()
+	if w.one(lifecycle.Updating) != p || w.Pods[p].Spec.Containers[0].Image != "app:v2" ||
+		!pod.ConditionIs(w.Pods[p], pub.KruisePodReady, corev1.ConditionFalse) {
+		t.Errorf("in Updating: %+v", w.Pods[p].Status.Conditions)
+	}
+	w.settle()
+	if w.one(lifecycle.Updated) != p || pod.Condition(w.Pods[p], pub.KruisePodReady).Message != "[]" {
+		t.Errorf("in Updated: %+v", w.Pods[p].Status.Conditions)
+	}
+	w.want(3, 1, 2)
+	w.label(p, hookLabel, "true")
+	w.settle()
+	if lifecycle.StateOf(w.Pods[p]) != lifecycle.Normal || w.one(lifecycle.PreparingUpdate) == p {
+		t.Error("the next pod did not start")
+	}
+}
+
+func TestS_pod_lifecycle_12_13_RollbackBeforeTheWrite(t *testing.T) {
+	for _, released := range []bool{false, true} {
+		h := hook()
+		h.MarkPodNotReady = true
+		w := start(t, 3, inPlace, hooked, beforeUpdate(h), maxUnavailable("1"))
+		w.change(image("app:v2"))
+		w.settle()
+		p := w.one(lifecycle.PreparingUpdate)
+		if released {
+			// released and rolled back before the controller looks again
+			w.label(p, hookLabel, "false")
+		}
+		w.change(image("app:v1"))
+		w.Reconcile()
+		want := lifecycle.Normal
+		if released {
+			want = lifecycle.Updated
+		}
+		if got := lifecycle.StateOf(w.Pods[p]); got != want {
+			t.Errorf("released %v: state %s", released, got)
+		}
+		w.settle()
+		if w.Pods[p].Status.ContainerStatuses[0].RestartCount != 0 || !pod.ConditionIs(w.Pods[p], pub.KruisePodReady, corev1.ConditionTrue) {
+			t.Errorf("released %v: %+v", released, w.Pods[p].Status)
+		}
+	}
+}
+
+func TestS_pod_lifecycle_14_RetargetFromUpdated(t *testing.T) {
+	h := hook()
+	h.FinalizersHandler = []string{"example.io/hold"}
+	w := start(t, 1, inPlace, hooked, beforeUpdate(h), maxUnavailable("1"), func(s *set) {
+		s.Spec.Template.Finalizers = []string{"example.io/hold"}
+	})
+	w.change(image("app:v2"))
+	w.settle()
+	p := w.one(lifecycle.PreparingUpdate)
+	w.ChangePod(p, func(p *corev1.Pod) { p.Labels[hookLabel], p.Finalizers = "false", nil })
+	w.settle()
+	w.one(lifecycle.Updated)
+	w.change(image("app:v3"))
+	w.settle()
+	w.one(lifecycle.PreparingUpdate)
+	if q := w.Pods[p]; q.Labels[hookLabel] != "true" || !slices.Contains(q.Finalizers, "example.io/hold") || q.Spec.Containers[0].Image != "app:v2" {
+		t.Errorf("%v %v", q.Labels, q.Finalizers)
+	}
+}
+
+func TestS_pod_lifecycle_15_OnlyPreDelete(t *testing.T) {
+	w := start(t, 2, inPlace, preDelete(hook()), maxUnavailable("1"))
+	w.change(image("app:v2"))
+	w.settle()
+	w.want(2, 2, 2)
+}
+
+func TestS_pod_lifecycle_16_RecreateWithPreDelete(t *testing.T) {
+	w := start(t, 2, inPlace, hooked, preDelete(hook()), maxUnavailable("1"))
+	w.change(env("2"))
+	w.settle()
+	p := w.one(lifecycle.PreparingDelete)
+	if w.Pods[p].Labels[pub.SpecifiedDeleteKey] != "true" {
+		t.Errorf("labels %v", w.Pods[p].Labels)
+	}
+	w.want(2, 0, 1)
+	w.label(p, hookLabel, "false")
+	w.settle()
+	w.want(2, 1, 1)
+	if w.Pods[p] != nil {
+		t.Error("not deleted")
+	}
+}
+
+func TestS_pod_lifecycle_17_PreparingDeleteIsNotUpdated(t *testing.T) {
+	w := start(t, 3, inPlace, hooked, preDelete(hook()), maxUnavailable("3"))
+	w.specify(w.Names()[0])
+	w.settle()
+	p := w.one(lifecycle.PreparingDelete)
+	w.change(image("app:v2"))
+	w.settle()
+	w.want(3, 2, 2)
+	if w.Pods[p].Spec.Containers[0].Image != "app:v1" {
+		t.Error("updated")
+	}
+}
+
+func TestS_pod_lifecycle_22_PreparingUpdateFirst(t *testing.T) {
+	w := start(t, 3, inPlace, hooked, beforeUpdate(hook()), maxUnavailable("1"), func(s *set) {
+		rolling(s).PriorityStrategy = &pub.UpdatePriorityStrategy{WeightPriority: []pub.UpdatePriorityWeightTerm{
+			{Weight: 50, MatchSelector: labelSelector("z", "a")},
+		}}
+	})
+	w.change(image("app:v2"))
+	w.settle()
+	p := w.one(lifecycle.PreparingUpdate)
+	for _, n := range w.Names() {
+		if n != p {
+			w.label(n, "z", "a")
+		}
+	}
+	w.label(p, hookLabel, "false")
+	d := w.Reconcile()
+	if len(d.Edits) != 1 || d.Edits[0].Pod.Name != p || d.Edits[0].Kind != cloneset.EditInPlace {
+		t.Errorf("%+v", d.Edits)
+	}
+}
+
+func TestS_pod_lifecycle_23_24_DeletionCost(t *testing.T) {
+	const cost = corev1.PodDeletionCost
+	set := func(w *world, costs ...string) {
+		for i, n := range w.Names() {
+			if costs[i] != "" {
+				w.ChangePod(n, func(p *corev1.Pod) { p.Annotations[cost] = costs[i] })
+			}
+		}
+	}
+	w := start(t, 3)
+	before := w.Names()
+	set(w, "100", "-5", "")
+	w.change(replicas(2))
+	w.settle()
+	if gone := w.gone(before); len(gone) != 1 || gone[0] != before[1] {
+		t.Errorf("gone %v", gone)
+	}
+	w.change(replicas(1))
+	w.settle()
+	if got := w.Names(); len(got) != 1 || got[0] != before[0] {
+		t.Errorf("left %v", got)
+	}
+	w = start(t, 3)
+	before = w.Names()
+	set(w, "+10", "5", "5")
+	w.change(replicas(2))
+	w.settle()
+	if gone := w.gone(before); len(gone) != 1 || gone[0] != before[0] {
+		t.Errorf("invalid cost: gone %v", gone)
+	}
+}
+
+func TestS_pod_lifecycle_25_NotReadyFirst(t *testing.T) {
+	w := start(t, 3)
+	before := w.Names()
+	w.unready(before[1])
+	w.ChangePod(before[1], func(p *corev1.Pod) { p.Annotations[corev1.PodDeletionCost] = "1000" })
+	w.change(replicas(2))
+	w.Reconcile()
+	if gone := w.gone(before); len(gone) != 1 || gone[0] != before[1] {
+		t.Errorf("gone %v", gone)
+	}
+}
+
+func TestS_pod_lifecycle_26_27_Ranks(t *testing.T) {
+	place := func(w *world, nodes ...string) map[string]string {
+		on := map[string]string{}
+		for i, n := range w.Names() {
+			w.ChangePod(n, func(p *corev1.Pod) { p.Spec.NodeName = nodes[i] })
+			on[n] = nodes[i]
+		}
+		return on
+	}
+	w := start(t, 6)
+	on := place(w, "a", "c", "b", "c", "a", "c")
+	before := w.Names()
+	w.change(replicas(5))
+	w.settle()
+	if gone := w.gone(before); len(gone) != 1 || on[gone[0]] != "c" {
+		t.Errorf("gone %v of %v", gone, on)
+	}
+	w = start(t, 6, func(s *set) {
+		s.Spec.Template.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{TopologyKey: "zone"}}
+	})
+	w.NodeLabels = map[string]map[string]string{}
+	for _, n := range []string{"a", "b", "c", "d"} {
+		w.NodeLabels[n] = map[string]string{"zone": "z1"}
+	}
+	for _, n := range []string{"e", "f"} {
+		w.NodeLabels[n] = map[string]string{"zone": "z2"}
+	}
+	on = place(w, "a", "e", "b", "c", "f", "d")
+	before = w.Names()
+	w.change(replicas(4))
+	w.settle()
+	for _, n := range w.gone(before) {
+		if w.NodeLabels[on[n]]["zone"] != "z1" {
+			t.Errorf("gone %v of %v", w.gone(before), on)
+		}
+	}
+	w.want(4, 4, 4)
+}
+
+func TestS_pod_lifecycle_34_PreparingUpdateAsUpdate(t *testing.T) {
+	for _, gate := range []bool{false, true} {
+		w := start(t, 4, inPlace, hooked, beforeUpdate(hook()), partition("3"), maxUnavailable("1"))
+		w.Gates.PreparingUpdateAsUpdate = gate
+		w.change(image("app:v2"))
+		w.settle()
+		p := w.one(lifecycle.PreparingUpdate)
+		for _, n := range w.Names() {
+			if n != p {
+				w.Remove(n)
+				break
+			}
+		}
+		d := w.Reconcile()
+		if len(d.Create) != 1 {
+			t.Fatalf("%d created", len(d.Create))
+		}
+		if old := !w.updated(d.Create[0].Pod); old != gate {
+			t.Errorf("gate %v: replacement at the old revision: %v", gate, old)
+		}
+	}
+}

@@ -1,0 +1,378 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloneset_test
+
+import (
+	"flag"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"pgregory.net/rapid"
+
+	"kruise.io/kruise/api/apps/pub"
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/cloneset"
+	"kruise.io/kruise/internal/cloneset/sim"
+	"kruise.io/kruise/internal/percent"
+	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/internal/pod/lifecycle"
+)
+
+// sequences is the number of sequences the properties run, unless -rapid.checks says otherwise.
+const sequences = 10000
+
+// TestProperties runs arbitrary sequences of spec changes, pod misfortunes and reconciles, and checks after every
+// reconcile what must always hold, and at the end of each sequence that the CloneSet comes to rest where it should.
+func TestProperties(t *testing.T) {
+	checks := flag.Lookup("rapid.checks")
+	if checks.Value.String() == checks.DefValue {
+		n := sequences
+		if testing.Short() {
+			n /= 20
+		}
+		if err := checks.Value.Set(fmt.Sprint(n)); err != nil {
+			t.Fatal(err)
+		}
+		defer func() { _ = checks.Value.Set(checks.DefValue) }()
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		r := newRun(t)
+		for range rapid.IntRange(1, 25).Draw(t, "length") {
+			r.act()
+		}
+		r.finish()
+	})
+}
+
+// run is one sequence.
+type run struct {
+	*sim.World
+	t *rapid.T
+	// images counts the images so far; broken ones are in World.Broken.
+	images int
+	log    []string
+}
+
+func newRun(t *rapid.T) *run {
+	s := sim.Set(int32(rapid.IntRange(0, 6).Draw(t, "replicas")))
+	r := &run{World: sim.New(s), t: t, images: 1}
+	r.Gates.PartitionRollback = rapid.Bool().Draw(t, "rollback")
+	r.Gates.PreparingUpdateAsUpdate = rapid.Bool().Draw(t, "asUpdate")
+	r.Change(func(s *set) {
+		r.drawPolicy(s)
+		r.drawNumbers(s)
+		if rapid.IntRange(0, 3).Draw(t, "claims") == 0 {
+			claimTemplate("1Gi")(s)
+			s.Spec.ScaleStrategy.EnablePVCReuse = rapid.Bool().Draw(t, "reuse")
+		}
+		if rapid.IntRange(0, 3).Draw(t, "hooks") == 0 {
+			hooked(s)
+			s.Spec.Lifecycle = &pub.Lifecycle{}
+			if rapid.Bool().Draw(t, "preDelete") {
+				s.Spec.Lifecycle.PreDelete = hook()
+			}
+			if rapid.Bool().Draw(t, "inPlaceUpdate") {
+				s.Spec.Lifecycle.InPlaceUpdate = hook()
+				s.Spec.Lifecycle.InPlaceUpdate.MarkPodNotReady = rapid.Bool().Draw(t, "mark")
+			}
+		}
+	})
+	return r
+}
+
+func (r *run) drawPolicy(s *set) {
+	rolling(s).PodUpdatePolicy = rapid.SampledFrom([]appsv1beta1.CloneSetPodUpdatePolicyType{
+		appsv1beta1.RecreateCloneSetPodUpdatePolicyType, appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType,
+	}).Draw(r.t, "policy")
+}
+
+// drawNumbers draws partition, maxUnavailable and maxSurge, of which the last two are never both zero.
+func (r *run) drawNumbers(s *set) {
+	rolling(s).Partition = num(rapid.SampledFrom([]string{"0", "0", "0", "1", "2", "5", "50%", "99%", "100%"}).Draw(r.t, "partition"))
+	rolling(s).MaxUnavailable = num(rapid.SampledFrom([]string{"0", "1", "1", "2", "25%", "100%"}).Draw(r.t, "maxUnavailable"))
+	rolling(s).MaxSurge = num(rapid.SampledFrom([]string{"0", "0", "1", "2", "50%"}).Draw(r.t, "maxSurge"))
+	if replicas := int(*s.Spec.Replicas); replicas > 0 &&
+		percent.Up(rolling(s).MaxUnavailable, replicas, 0) < 1 && percent.Up(rolling(s).MaxSurge, replicas, 0) < 1 {
+		rolling(s).MaxUnavailable = num("1")
+	}
+}
+
+// act does one thing that a user, a node or time does, or lets the controller and the kubelet work.
+func (r *run) act() {
+	switch what := rapid.IntRange(0, 15).Draw(r.t, "act"); what {
+	case 0:
+		r.Change(func(s *set) {
+			*s.Spec.Replicas = int32(rapid.IntRange(0, 6).Draw(r.t, "replicas"))
+			r.drawNumbers(s)
+		})
+	case 1:
+		r.Change(r.drawNumbers)
+	case 2:
+		r.newImage(rapid.IntRange(0, 3).Draw(r.t, "broken") == 0)
+	case 3:
+		r.Change(image(fmt.Sprintf("app:v%d", rapid.IntRange(1, r.images).Draw(r.t, "rollback to"))))
+	case 4:
+		r.Change(func(s *set) { env(fmt.Sprint(rapid.IntRange(0, 3).Draw(r.t, "env")))(s) })
+	case 5:
+		r.Change(paused(rapid.Bool().Draw(r.t, "paused")))
+	case 6:
+		r.Change(func(s *set) {
+			r.drawPolicy(s)
+			s.Spec.MinReadySeconds = rapid.SampledFrom([]int32{0, 0, 10}).Draw(r.t, "minReady")
+			if rapid.IntRange(0, 5).Draw(r.t, "streaming") == 0 {
+				s.Spec.ScaleStrategy.MaxUnavailable = num(rapid.SampledFrom([]string{"1", "2", "100%"}).Draw(r.t, "limit"))
+			} else {
+				s.Spec.ScaleStrategy.MaxUnavailable = nil
+			}
+		})
+	case 7:
+		r.toPod("delete", func(p *corev1.Pod) { r.Delete(p.Name) })
+	case 8:
+		r.toPod("specify", func(p *corev1.Pod) {
+			r.ChangePod(p.Name, func(p *corev1.Pod) { p.Labels[pub.SpecifiedDeleteKey] = "true" })
+		})
+	case 9:
+		r.toPod("fail", func(p *corev1.Pod) {
+			r.ChangePod(p.Name, func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })
+		})
+	case 10:
+		r.toPod("unready", func(p *corev1.Pod) {
+			r.ChangePod(p.Name, func(p *corev1.Pod) {
+				pod.SetCondition(p, corev1.PodCondition{Type: corev1.PodReady, Status: corev1.ConditionFalse}, r.Now)
+			})
+		})
+	case 11:
+		r.toPod("release the hook", func(p *corev1.Pod) {
+			r.ChangePod(p.Name, func(p *corev1.Pod) { p.Labels[hookLabel] = rapid.SampledFrom([]string{"true", "false"}).Draw(r.t, "hook") })
+		})
+	case 12:
+		r.Now = r.Now.Add(time.Duration(rapid.IntRange(1, 30).Draw(r.t, "seconds")) * time.Second)
+	case 13:
+		r.toPod("sync", func(p *corev1.Pod) { r.Sync(p.Name) })
+	default:
+		r.reconcile()
+		if what == 15 {
+			r.Kubelet()
+		}
+	}
+}
+
+func (r *run) newImage(broken bool) {
+	r.images++
+	name := fmt.Sprintf("app:v%d", r.images)
+	r.Broken[name] = broken
+	r.Change(image(name))
+}
+
+func (r *run) toPod(what string, f func(*corev1.Pod)) {
+	if names := r.Names(); len(names) > 0 {
+		f(r.Pods[rapid.SampledFrom(names).Draw(r.t, what)])
+	}
+}
+
+// view is what the invariants compare before and after a reconcile.
+type view struct {
+	total, available, old int
+	specified             map[string]bool
+}
+
+func (r *run) view(updateRevision string) view {
+	v := view{specified: map[string]bool{}}
+	for _, n := range r.Names() {
+		p := r.Pods[n]
+		v.total++
+		if pod.IsAvailable(p, r.Set.Spec.MinReadySeconds, r.Now) {
+			v.available++
+		}
+		if !pod.SameRevision(pod.RevisionOf(p), updateRevision) {
+			v.old++
+		}
+		v.specified[n] = pod.IsSpecifiedDelete(p)
+	}
+	return v
+}
+
+// reconcile reconciles once and checks what must hold whatever happened before.
+func (r *run) reconcile() cloneset.Decision {
+	d := cloneset.Plan(r.Snapshot())
+	before := r.view(d.Status.UpdateRevision)
+	if again := cloneset.Plan(r.Snapshot()); !slices.EqualFunc(d.Create, again.Create, func(a, b cloneset.Creation) bool { return a.Pod.Name == b.Pod.Name }) {
+		r.t.Fatalf("a repeated plan creates other pods")
+	}
+	r.Apply(&d)
+	r.log = append(r.log, summary(&d))
+	after := r.view(d.Status.UpdateRevision)
+	r.checkAvailability(&d, before, after)
+	r.checkSurge(&d, before)
+	r.checkPartition(&d, before)
+	if int(d.Status.Replicas) != before.total || int(d.Status.AvailableReplicas) != before.available {
+		r.t.Fatalf("status %+v of %+v", d.Status, before)
+	}
+	return d
+}
+
+func (r *run) numbers() (replicas, partition, unavailable, surge int) {
+	spec := &r.Set.Spec
+	replicas = int(*spec.Replicas)
+	if !rolling(r.Set).Paused {
+		surge = percent.Up(rolling(r.Set).MaxSurge, replicas, 0)
+	}
+	if surge == 0 {
+		unavailable = percent.Up(rolling(r.Set).MaxUnavailable, replicas, 0)
+	} else {
+		unavailable = percent.Down(rolling(r.Set).MaxUnavailable, replicas, 0)
+	}
+	partition = min(percent.Up(rolling(r.Set).Partition, replicas, 0), replicas)
+	if v := rolling(r.Set).Partition; v.StrVal != "" && v.StrVal != "100%" && partition == replicas && replicas > 1 {
+		partition--
+	}
+	return replicas, partition, unavailable, surge
+}
+
+// checkAvailability: a reconcile never takes pods out of service below replicas - maxUnavailable.
+func (r *run) checkAvailability(d *cloneset.Decision, before, after view) {
+	replicas, _, unavailable, _ := r.numbers()
+	if after.available < before.available && after.available < replicas-unavailable {
+		r.t.Fatalf("%d pods available before, %d after; %d replicas, maxUnavailable %d: %s", before.available, after.available, replicas, unavailable, summary(d))
+	}
+}
+
+// checkSurge: a reconcile never creates pods beyond replicas + maxSurge, and never deletes what it creates.
+func (r *run) checkSurge(d *cloneset.Decision, before view) {
+	replicas, _, _, surge := r.numbers()
+	if len(d.Create) > 0 && before.total+len(d.Create) > replicas+surge {
+		r.t.Fatalf("%d pods and %d created; %d replicas, maxSurge %d", before.total, len(d.Create), replicas, surge)
+	}
+}
+
+// checkPartition: a reconcile never begins to move more old pods than the partition leaves.
+func (r *run) checkPartition(d *cloneset.Decision, before view) {
+	_, partition, _, _ := r.numbers()
+	current := r.Set.Status.CurrentRevision
+	begun := 0
+	for _, e := range d.Edits {
+		if (e.Kind == cloneset.EditInPlace || e.Kind == cloneset.EditRecreate) && e.Revision == r.Set.Status.UpdateRevision {
+			begun++
+		}
+		if e.Revision == current && current != r.Set.Status.UpdateRevision && !r.Gates.PartitionRollback {
+			r.t.Fatalf("pod %s was moved back without the gate", e.Pod.Name)
+		}
+	}
+	if begun > 0 && before.old-begun < partition {
+		r.t.Fatalf("%d of %d old pods begun with partition %d", begun, before.old, partition)
+	}
+}
+
+// finish stops all misfortune and checks that the CloneSet comes to rest where the spec wants it, and that it is really
+// at rest.
+func (r *run) finish() {
+	if r.Broken[r.Set.Spec.Template.Spec.Containers[0].Image] {
+		r.newImage(false)
+	}
+	for name := range r.Broken {
+		r.Broken[name] = false
+	}
+	r.Change(func(s *set) { s.Spec.Lifecycle = nil })
+	for step := range 400 {
+		d := r.reconcile()
+		changed := d.Changes()
+		r.Kubelet()
+		if !changed && r.atRest() {
+			r.checkRest(&d)
+			return
+		}
+		if !changed {
+			// Something waits for time: for availability, or for a terminating pod.
+			r.Now = r.Now.Add(time.Second)
+		}
+		if step == 399 {
+			r.t.Fatalf("no rest: %+v\nwaits %v\nlast %v\n%s", r.Set.Status, d.Waits, r.log[max(0, len(r.log)-8):], r.describe())
+		}
+	}
+}
+
+// atRest says whether the CloneSet is where the spec wants it.
+func (r *run) atRest() bool {
+	replicas, partition, _, _ := r.numbers()
+	v := r.view(r.Set.Status.UpdateRevision)
+	if v.total != replicas || v.available != replicas {
+		return false
+	}
+	if rolling(r.Set).Paused {
+		return true
+	}
+	if v.old < partition && r.Gates.PartitionRollback && r.Set.Status.CurrentRevision != r.Set.Status.UpdateRevision {
+		return false
+	}
+	for _, specified := range v.specified {
+		if specified {
+			return false
+		}
+	}
+	return v.old <= partition
+}
+
+// checkRest: at rest nothing is planned, every pod is in state Normal, and old pods have a reason to be old.
+func (r *run) checkRest(d *cloneset.Decision) {
+	if d := r.reconcile(); d.Changes() {
+		d = r.reconcile()
+		if d.Changes() {
+			r.t.Fatalf("restless: %s", summary(&d))
+		}
+	}
+	waits := map[string]bool{}
+	for _, w := range d.Waits {
+		waits[w.Pod] = true
+	}
+	for _, n := range r.Names() {
+		p := r.Pods[n]
+		if s := lifecycle.StateOf(p); s != lifecycle.Normal {
+			r.t.Fatalf("pod %s at rest in state %s", n, s)
+		}
+		if !r.isUpdated(p) && !waits[n] {
+			r.t.Fatalf("no reason why pod %s is old: %v", n, d.Waits)
+		}
+	}
+	claims := 0
+	for _, c := range r.Claims {
+		if c.DeletionTimestamp == nil {
+			claims++
+		}
+	}
+	if len(r.Set.Spec.VolumeClaimTemplates) > 0 && claims < len(r.Names()) {
+		r.t.Fatalf("%d claims for %d pods", claims, len(r.Names()))
+	}
+}
+
+func (r *run) isUpdated(p *corev1.Pod) bool {
+	return pod.SameRevision(pod.RevisionOf(p), r.Set.Status.UpdateRevision)
+}
+
+func (r *run) describe() string {
+	text := fmt.Sprintf("spec %+v %+v\n", *r.Set.Spec.Replicas, rolling(r.Set))
+	for name, p := range r.Pods {
+		text += fmt.Sprintf("%s rev %s state %s phase %s deleted %v labels %v conditions", name, pod.RevisionOf(p), lifecycle.StateOf(p), p.Status.Phase, p.DeletionTimestamp != nil, p.Labels)
+		for _, c := range p.Status.Conditions {
+			text += fmt.Sprintf(" %s=%s", c.Type, c.Status)
+		}
+		text += fmt.Sprintf(" %s %s\n", p.Spec.Containers[0].Image, p.Annotations[pub.InPlaceUpdateStateKey])
+	}
+	return text
+}
+
+func summary(d *cloneset.Decision) string {
+	text := ""
+	for _, e := range d.Edits {
+		text += fmt.Sprintf(" edit%d(%s)", e.Kind, e.Pod.Name)
+	}
+	for _, e := range d.Create {
+		text += " create(" + e.Pod.Name + ")"
+	}
+	for _, e := range d.Delete {
+		text += " delete(" + e.Pod.Name + " " + string(e.Reason) + ")"
+	}
+	return text
+}
