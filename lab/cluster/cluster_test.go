@@ -209,7 +209,7 @@ func TestStartIsRepeatedOnTakenPorts(t *testing.T) {
 			starts := filepath.Join(dir, "starts")
 			binary := filepath.Join(dir, "lab")
 			script := fmt.Sprintf("#!/bin/sh\necho \"$@\" >> %s\necho '%s'\nexit 1\n", starts, tc.message)
-			if err := os.WriteFile(binary, []byte(script), 0o700); err != nil { //nolint:gosec // it must be executable
+			if err := os.WriteFile(binary, []byte(script), 0o700); err != nil {
 				t.Fatal(err)
 			}
 			_, err := Up(t.Context(), Options{Dir: filepath.Join(dir, "d"), Binary: binary})

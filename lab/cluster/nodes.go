@@ -22,7 +22,7 @@ const maxNodes = 8192
 // podCIDR is the pod network of the i-th node: a /22, 1022 addresses.
 func podCIDR(i int) string {
 	base := netip.MustParseAddr("10.128.0.0").As4()
-	n := uint32(base[0])<<24 | uint32(base[1])<<16 | uint32(i)<<10 //nolint:gosec // i < maxNodes
+	n := uint32(base[0])<<24 | uint32(base[1])<<16 | uint32(i)<<10
 	return netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(n >> 24), byte(n >> 16), byte(n >> 8), byte(n)}), 22).String()
 }
 

@@ -49,7 +49,7 @@ func choosePorts(earlier Ports) (Ports, error) {
 
 func drawPort(taken map[int]bool) (int, error) {
 	for range 1000 {
-		port := firstPort + rand.IntN(lastPort-firstPort) //nolint:gosec // not a secret
+		port := firstPort + rand.IntN(lastPort-firstPort)
 		if !taken[port] && portFree(port) {
 			return port, nil
 		}

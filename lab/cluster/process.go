@@ -163,7 +163,7 @@ func (l launcher) startAs(name, program string, args []string, prepare func(*exe
 		return nil, err
 	}
 	defer func() { _ = out.Close() }()
-	cmd := exec.Command(l.binary) //nolint:gosec,noctx // our own binary; the component outlives this process
+	cmd := exec.Command(l.binary)
 	cmd.Args = append([]string{program}, args...)
 	cmd.Dir = l.dir
 	cmd.Stdout, cmd.Stderr = out, out

@@ -173,7 +173,7 @@ func TestForegroundLabTakesItsComponentsAlong(t *testing.T) {
 		"interrupted": func(c *exec.Cmd) error { return c.Process.Signal(syscall.SIGINT) },
 	} {
 		t.Run(name, func(t *testing.T) {
-			cmd := exec.Command(labBinary(t), "up", "--foreground", "--nodes", "1", "--dir", dir) //nolint:gosec // our binary
+			cmd := exec.Command(labBinary(t), "up", "--foreground", "--nodes", "1", "--dir", dir)
 			out, err := cmd.StdoutPipe()
 			if err != nil {
 				t.Fatal(err)

@@ -108,7 +108,7 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 		if os.Getenv("KRUISE_LAB_KEEP") != "" {
 			return err
 		}
-		if out, downErr := exec.Command(bin, "down", "--dir", dir).CombinedOutput(); downErr != nil { //nolint:gosec,noctx // our binary
+		if out, downErr := exec.Command(bin, "down", "--dir", dir).CombinedOutput(); downErr != nil {
 			err = errors.Join(err, fmt.Errorf("lab down: %w: %s", downErr, out))
 		}
 		if temporary {
@@ -180,7 +180,7 @@ func attach(dir string) (*Lab, error) {
 	if err != nil {
 		return nil, err
 	}
-	data, err := os.ReadFile(filepath.Join(dir, "state.json")) //nolint:gosec // the caller names it
+	data, err := os.ReadFile(filepath.Join(dir, "state.json"))
 	if err != nil {
 		return nil, fmt.Errorf("no lab in %s: %w", dir, err)
 	}
@@ -246,7 +246,7 @@ type process struct {
 
 // startProcess runs the lab and waits until it says that it is ready.
 func startProcess(ctx context.Context, bin string, args []string) (*process, error) {
-	p := &process{cmd: exec.Command(bin, args...), stderr: &bytes.Buffer{}, exited: make(chan error, 1)} //nolint:gosec,noctx // outlives ctx
+	p := &process{cmd: exec.Command(bin, args...), stderr: &bytes.Buffer{}, exited: make(chan error, 1)}
 	p.cmd.Stderr = p.stderr
 	// An interrupt at the terminal is for us; we stop the lab in our own time.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -4,6 +4,7 @@ package lab
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -24,10 +25,10 @@ const asHelper = "KRUISE_LAB_TEST_HELPER"
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(asHelper); dir != "" {
 		if _, err := Start(context.Background(), Options{Dir: dir, Nodes: 1}); err != nil {
-			os.Stderr.WriteString(err.Error())
+			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
-		os.Stdout.WriteString("ready\n")
+		fmt.Println("ready")
 		select {}
 	}
 	os.Exit(m.Run())
@@ -88,7 +89,7 @@ func TestStartCountStop(t *testing.T) {
 
 func TestLabEndsWithItsUser(t *testing.T) {
 	dir := t.TempDir()
-	user := exec.Command(os.Args[0]) //nolint:gosec // ourselves
+	user := exec.Command(os.Args[0])
 	user.Env = append(os.Environ(), asHelper+"="+dir)
 	user.Stderr = os.Stderr
 	out, err := user.StdoutPipe()
