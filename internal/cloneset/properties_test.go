@@ -59,6 +59,10 @@ type run struct {
 func newRun(t *rapid.T) *run {
 	s := sim.Set(int32(rapid.IntRange(0, 6).Draw(t, "replicas")))
 	r := &run{World: sim.New(s), t: t, images: 1}
+	if rapid.IntRange(0, 2).Draw(t, "unreliable") == 0 {
+		// One write in a few fails, as they do when the manager is killed in the middle.
+		r.Lose = func() bool { return rapid.IntRange(0, 4).Draw(t, "lose") == 0 }
+	}
 	r.Gates.PartitionRollback = rapid.Bool().Draw(t, "rollback")
 	r.Gates.PreparingUpdateAsUpdate = rapid.Bool().Draw(t, "asUpdate")
 	r.Change(func(s *set) {
@@ -176,6 +180,7 @@ func (r *run) toPod(what string, f func(*corev1.Pod)) {
 // view is what the invariants compare before and after a reconcile.
 type view struct {
 	total, available, old int
+	specifiedUnavailable  int
 	specified             map[string]bool
 }
 
@@ -186,6 +191,8 @@ func (r *run) view(updateRevision string) view {
 		v.total++
 		if pod.IsAvailable(p, r.Set.Spec.MinReadySeconds, r.Now) {
 			v.available++
+		} else if pod.IsSpecifiedDelete(p) && lifecycle.StateOf(p) != lifecycle.PreparingDelete {
+			v.specifiedUnavailable++
 		}
 		if !pod.SameRevision(pod.RevisionOf(p), updateRevision) {
 			v.old++
@@ -208,6 +215,7 @@ func (r *run) reconcile() cloneset.Decision {
 	r.checkAvailability(&d, before, after)
 	r.checkSurge(&d, before)
 	r.checkPartition(&d, before)
+	r.checkStreaming(&d, before)
 	if int(d.Status.Replicas) != before.total || int(d.Status.AvailableReplicas) != before.available {
 		r.t.Fatalf("status %+v of %+v", d.Status, before)
 	}
@@ -248,6 +256,20 @@ func (r *run) checkSurge(d *cloneset.Decision, before view) {
 	}
 }
 
+// checkStreaming: a reconcile never creates so many pods that more are unavailable than the scale limit allows.
+func (r *run) checkStreaming(d *cloneset.Decision, before view) {
+	limit := r.Set.Spec.ScaleStrategy.MaxUnavailable
+	if limit == nil || len(d.Create) == 0 {
+		return
+	}
+	most := percent.Up(limit, int(*r.Set.Spec.Replicas), 0)
+	// The spec leaves specified pods out.
+	unavailable := before.total - before.available - before.specifiedUnavailable
+	if unavailable+len(d.Create) > most {
+		r.t.Fatalf("%d unavailable and %d created with limit %d", unavailable, len(d.Create), most)
+	}
+}
+
 // checkPartition: a reconcile never begins to move more old pods than the partition leaves.
 func (r *run) checkPartition(d *cloneset.Decision, before view) {
 	_, partition, _, _ := r.numbers()
@@ -269,6 +291,7 @@ func (r *run) checkPartition(d *cloneset.Decision, before view) {
 // finish stops all misfortune and checks that the CloneSet comes to rest where the spec wants it, and that it is really
 // at rest.
 func (r *run) finish() {
+	r.Lose = nil
 	if r.Broken[r.Set.Spec.Template.Spec.Containers[0].Image] {
 		r.newImage(false)
 	}
@@ -296,21 +319,22 @@ func (r *run) finish() {
 
 // atRest says whether the CloneSet is where the spec wants it.
 func (r *run) atRest() bool {
-	replicas, partition, _, _ := r.numbers()
+	replicas, partition, unavailable, surge := r.numbers()
 	v := r.view(r.Set.Status.UpdateRevision)
 	if v.total != replicas || v.available != replicas {
 		return false
+	}
+	for _, specified := range v.specified {
+		// While paused there is no surge, so without unavailability a specified pod has to wait.
+		if specified && unavailable+surge > 0 {
+			return false
+		}
 	}
 	if rolling(r.Set).Paused {
 		return true
 	}
 	if v.old < partition && r.Gates.PartitionRollback && r.Set.Status.CurrentRevision != r.Set.Status.UpdateRevision {
 		return false
-	}
-	for _, specified := range v.specified {
-		if specified {
-			return false
-		}
 	}
 	return v.old <= partition
 }

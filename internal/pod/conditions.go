@@ -111,6 +111,12 @@ func BlockUpdateGate(p *corev1.Pod, now time.Time) bool {
 	return LowerReady(p, now) || changed
 }
 
+// UpdateGateOpen says whether InPlaceUpdateReady is True with neither reason nor message.
+func UpdateGateOpen(p *corev1.Pod) bool {
+	c := Condition(p, pub.InPlaceUpdateReady)
+	return c != nil && c.Status == corev1.ConditionTrue && c.Reason == "" && c.Message == ""
+}
+
 // OpenUpdateGate turns InPlaceUpdateReady True, with neither reason nor message, if the pod's spec has the gate. It
 // mutates p and reports whether anything changed (inplace-update 5.7).
 func OpenUpdateGate(p *corev1.Pod, now time.Time) bool {

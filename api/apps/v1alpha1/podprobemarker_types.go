@@ -58,7 +58,7 @@ type PodContainerProbe struct {
 	// name of the probe. It must be unique, not contain # and not be one of the pod conditions that are otherwise in
 	// use.
 	// +kubebuilder:validation:MinLength=1
-	// +kubebuilder:validation:XValidation:rule="!self.contains('#')",message="must not contain #"
+	// +kubebuilder:validation:Pattern=`^[^#]*$`
 	Name string `json:"name"`
 
 	// containerName is the container to run the probe in.
@@ -66,7 +66,7 @@ type PodContainerProbe struct {
 	ContainerName string `json:"containerName"`
 
 	// probe says what to run: exactly one of exec, httpGet and tcpSocket. Numbers that are absent count as 1.
-	// +kubebuilder:validation:XValidation:rule="[has(self.exec), has(self.httpGet), has(self.tcpSocket)].filter(x, x).size() == 1",message="exactly one of exec, httpGet and tcpSocket must be given"
+	// +kubebuilder:validation:XValidation:rule="(has(self.exec) ? 1 : 0) + (has(self.httpGet) ? 1 : 0) + (has(self.tcpSocket) ? 1 : 0) == 1",message="exactly one of exec, httpGet and tcpSocket must be given"
 	Probe ContainerProbeSpec `json:"probe"`
 
 	// markerPolicy says which labels and annotations a result brings, one entry per state.
@@ -99,7 +99,7 @@ const (
 // given.
 type ProbeMarkerPolicy struct {
 	// state is Succeeded or Failed.
-	// +kubebuilder:validation:XValidation:rule="self in ['Succeeded', 'Failed']",message="must be Succeeded or Failed"
+	// +kubebuilder:validation:Pattern=`^(Succeeded|Failed)$`
 	State ProbeState `json:"state"`
 	// labels to set on the pod.
 	// +optional

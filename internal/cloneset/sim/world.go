@@ -50,6 +50,8 @@ type World struct {
 	Events []string
 	// Writes counts the writes by verb.
 	Writes map[string]int
+	// Lose, if set, is asked before every write whether it fails.
+	Lose func() bool
 
 	version, uids, nodes int
 }
@@ -211,26 +213,33 @@ func (w *World) Reconcile() cloneset.Decision {
 	return d
 }
 
+func (w *World) lost() bool { return w.Lose != nil && w.Lose() }
+
 // Apply makes the writes of a decision.
 func (w *World) Apply(d *cloneset.Decision) {
 	for _, e := range d.Events {
 		w.Events = append(w.Events, e.Reason)
 	}
+	claimsOK := true
 	for _, c := range d.Claims {
+		if w.lost() {
+			claimsOK = false
+			continue
+		}
 		w.applyClaim(c)
 	}
 	for _, e := range d.Edits {
-		w.applyEdit(e)
+		if e.Kind != cloneset.EditRelease || claimsOK {
+			w.applyEdit(e)
+		}
 	}
 	for i := range d.Create {
-		w.create(&d.Create[i])
+		if !w.create(&d.Create[i]) {
+			break
+		}
 	}
 	for _, e := range d.Delete {
-		w.Writes["delete"]++
-		w.Delete(e.Pod.Name)
-		for _, c := range e.Claims {
-			w.deleteClaim(c.Name)
-		}
+		w.delete(e)
 	}
 	for _, j := range d.PullJobs.Create {
 		w.Jobs[j.Name] = j
@@ -267,6 +276,9 @@ func apply(m *map[string]string, changes map[string]string) {
 func (w *World) applySet(d *cloneset.Decision) {
 	set := w.Set.DeepCopy()
 	set.Status = d.Status
+	if w.lost() {
+		return
+	}
 	if fmt.Sprint(set.Status) != fmt.Sprint(w.Set.Status) {
 		w.Writes["status"]++
 		set.ResourceVersion = w.next()
@@ -298,6 +310,9 @@ func (w *World) applyEdit(e cloneset.PodEdit) {
 		panic("edit of a pod that is not there: " + e.Pod.Name)
 	}
 	for _, edit := range e.Edits {
+		if w.lost() {
+			return
+		}
 		w.Writes["edit"]++
 		q := edit.Pod.DeepCopy()
 		q.ResourceVersion = w.next()
@@ -311,14 +326,33 @@ func (w *World) applyEdit(e cloneset.PodEdit) {
 	}
 }
 
-func (w *World) create(c *cloneset.Creation) {
+func (w *World) delete(d cloneset.Deletion) {
+	if w.lost() {
+		return
+	}
+	w.Writes["delete"]++
+	w.Delete(d.Pod.Name)
+	for _, c := range d.Claims {
+		if !w.lost() {
+			w.deleteClaim(c.Name)
+		}
+	}
+}
+
+func (w *World) create(c *cloneset.Creation) bool {
 	w.Writes["create"]++
 	for _, claim := range c.Claims {
+		if w.lost() {
+			return false
+		}
 		if w.Claims[claim.Name] != nil {
 			panic("claim exists: " + claim.Name)
 		}
 		claim.UID, claim.ResourceVersion = w.uid(), w.next()
 		w.Claims[claim.Name] = claim
+	}
+	if w.lost() {
+		return false
 	}
 	if w.Pods[c.Pod.Name] != nil {
 		panic("pod exists: " + c.Pod.Name)
@@ -330,6 +364,7 @@ func (w *World) create(c *cloneset.Creation) {
 	p.Spec.ReadinessGates = append(p.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: pub.KruisePodReady})
 	w.Pods[p.Name] = p
 	w.Events = append(w.Events, "SuccessfulCreate")
+	return true
 }
 
 // Delete deletes a pod as kubectl does: it terminates for its grace period of 30 seconds, unless it has no node.

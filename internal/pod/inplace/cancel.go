@@ -15,8 +15,8 @@ import (
 )
 
 // Cancel plans the writes that undo an update of which only the record was written, or whose grace period still runs:
-// for a pod that the workload no longer wants to update, or whose resize was refused. No edits if the containers were
-// changed already. The pod's lifecycle state is left to lifecycle.Refresh. An error is a *MalformedError.
+// for a pod that the workload no longer wants to update, or whose resize was refused. If the containers were changed
+// already, all that is left to do is to let a pod serve whose node refused a resize. The pod's lifecycle state is left to lifecycle.Refresh. An error is a *MalformedError.
 func Cancel(p *corev1.Pod, o Options, now time.Time) (Progress, error) {
 	rec, err := readRecord(p)
 	if err != nil {
@@ -29,7 +29,11 @@ func Cancel(p *corev1.Pod, o Options, now time.Time) (Progress, error) {
 	if rec.unwritten(p) || (rec != nil && grace != nil && rec.FromRevision != "") {
 		return undo(p, rec, o, now)
 	}
-	return Progress{Done: Complete(p, o, now)}, nil
+	progress := Progress{Done: Complete(p, o, now)}
+	if rec != nil && grace == nil && !rec.waits() && rec.judge(p, o, now).infeasible != "" {
+		progress.Edits = openGate(p, now)
+	}
+	return progress, nil
 }
 
 // undo plans the writes that bring the pod back to where it was before the update that rec records: resources, then

@@ -69,7 +69,7 @@ func (r *record) judgeEnv(p *corev1.Pod, report map[string]pub.RuntimeContainerM
 		if r.EnvContainers != nil && !slices.Contains(r.EnvContainers, c.Name) {
 			continue
 		}
-		if !envHashMatches(p, c, report) && !(r.EnvContainers != nil && r.newImageRuns(p, c)) {
+		if known := r.EnvContainers != nil && r.newImageRuns(p, c); !known && !envHashMatches(p, c, report) {
 			return waitFor("container %s to run with the new environment from metadata", c.Name)
 		}
 	}
@@ -200,7 +200,7 @@ func judgeResizeConditions(p *corev1.Pod) verdict {
 		if c.Reason == corev1.PodReasonInfeasible {
 			v.infeasible = c.Message
 			if v.infeasible == "" {
-				v.infeasible = string(c.Reason)
+				v.infeasible = c.Reason
 			}
 		}
 		return v

@@ -173,11 +173,11 @@ func only[V any](m map[string]V, names []string) map[string]V {
 // containers with a launch priority only the highest go now, those without always, and whoever shares a label or
 // annotation with one that goes (inplace-update 5.6).
 func (pl *plan) nextBatch(p *corev1.Pod) (now, later []string) {
-	highest, any := 0, false
+	highest, found := 0, false
 	names := pl.containers()
 	for _, n := range names {
-		if priority, ok := launchPriority(containerOf(p, n)); ok && (!any || priority > highest) {
-			highest, any = priority, true
+		if priority, ok := launchPriority(containerOf(p, n)); ok && (!found || priority > highest) {
+			highest, found = priority, true
 		}
 	}
 	for _, n := range names {

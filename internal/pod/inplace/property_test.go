@@ -80,6 +80,16 @@ func (s *sim) pass(n int) bool {
 	return true
 }
 
+// hookController lets pods go into updates and puts its label back after them, as an external controller does.
+func (s *sim) hookController() {
+	switch lifecycle.StateOf(s.pod) {
+	case lifecycle.PreparingUpdate:
+		s.pod.Labels["block"] = "false"
+	case lifecycle.Updated:
+		s.pod.Labels["block"] = "true"
+	}
+}
+
 // check holds edits against what the apiserver takes: resources go to pods/resize if it has that. And no container may
 // change before the pod has left traffic.
 func (s *sim) check(edits []pod.Edit) {
@@ -120,26 +130,35 @@ func TestEveryCrashPoint(t *testing.T) {
 			s.revisions[name] = revisionOf(t, name, s.templates[name])
 		}
 		s.world = newWorld(t, "web-1", s.templates["web-1"], pub.InPlaceUpdateReady, pub.KruisePodReady)
+		if rapid.Bool().Draw(t, "hooks") {
+			s.pod.Labels["block"] = "true"
+			s.hooks = &pub.Lifecycle{InPlaceUpdate: &pub.LifecycleHook{
+				LabelsHandler: map[string]string{"block": "true"}, MarkPodNotReady: rapid.Bool().Draw(t, "marks"),
+			}}
+		}
 		s.agentFollows = s.o.EnvFromMetadata
 		s.wanted = "web-1"
 		for range rapid.IntRange(1, 12).Draw(t, "actions") {
-			switch rapid.SampledFrom([]string{"pass", "pass", "pass", "kubelet", "target", "time"}).Draw(t, "action") {
+			switch rapid.SampledFrom([]string{"pass", "pass", "pass", "kubelet", "target", "time", "hook"}).Draw(t, "action") {
 			case "pass":
 				s.pass(rapid.IntRange(-1, 3).Draw(t, "writes"))
 			case "kubelet":
 				s.kubelet()
+			case "hook":
+				s.hookController()
 			case "target":
 				s.wanted = rapid.SampledFrom([]string{"web-1", "web-2", "web-3"}).Draw(t, "target")
 			case "time":
 				s.now = s.now.Add(time.Duration(rapid.IntRange(1, 40).Draw(t, "seconds")) * time.Second)
 			}
 		}
-		for i := 0; s.pass(-1); i++ {
+		for i := 0; s.pass(-1) || lifecycle.StateOf(s.pod) != lifecycle.Normal; i++ {
 			if i > 60 {
 				t.Fatalf("no end; wanted %s, pod %s", s.wanted, dumpPod(s.pod))
 			}
 			s.now = s.now.Add(3 * time.Second)
 			s.kubelet()
+			s.hookController()
 		}
 		s.kubelet()
 		s.wantTemplate(t)

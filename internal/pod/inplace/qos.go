@@ -30,7 +30,7 @@ func qosOf(spec *corev1.PodSpec) corev1.PodQOSClass {
 // qosOfRequirements returns the class of one set of requirements. Requests that are absent are those of the limits, as
 // the apiserver defaults them.
 func qosOfRequirements(r *corev1.ResourceRequirements) corev1.PodQOSClass {
-	guaranteed, any := true, false
+	guaranteed, some := true, false
 	for _, name := range []corev1.ResourceName{corev1.ResourceCPU, corev1.ResourceMemory} {
 		limit, limited := r.Limits[name]
 		request, requested := r.Requests[name]
@@ -39,13 +39,13 @@ func qosOfRequirements(r *corev1.ResourceRequirements) corev1.PodQOSClass {
 			request, requested = limit, true
 		}
 		requested = requested && request.Sign() > 0
-		any = any || limited || requested
+		some = some || limited || requested
 		if !limited || !requested || limit.Cmp(request) != 0 {
 			guaranteed = false
 		}
 	}
 	switch {
-	case !any:
+	case !some:
 		return corev1.PodQOSBestEffort
 	case guaranteed:
 		return corev1.PodQOSGuaranteed

@@ -5,6 +5,7 @@ package inplace
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 
 	corev1 "k8s.io/api/core/v1"
@@ -45,7 +46,8 @@ type record struct {
 	// PreviousResources are what a resize that came before the pod's update replaced, present while it can be called off.
 	PreviousResources map[string]corev1.ResourceRequirements `json:"previousResources,omitempty"`
 
-	unknown map[string]json.RawMessage
+	// source is what the record was read from; keys that a newer manager may have added are taken from it when writing.
+	source []byte
 }
 
 // containerRecord is what is remembered of a container at the time its batch was written.
@@ -118,35 +120,28 @@ var knownKeys = []string{
 }
 
 func parseRecord(data []byte) (*record, error) {
-	r := &record{}
+	r := &record{source: data}
 	if err := json.Unmarshal(data, r); err != nil {
 		return nil, err
-	}
-	var all map[string]json.RawMessage
-	if err := json.Unmarshal(data, &all); err != nil {
-		return nil, err
-	}
-	for k, v := range all {
-		if !slices.Contains(knownKeys, k) {
-			if r.unknown == nil {
-				r.unknown = map[string]json.RawMessage{}
-			}
-			r.unknown[k] = v
-		}
 	}
 	return r, nil
 }
 
-// encode returns the record as JSON, the keys it does not know at the end.
+// encode returns the record as JSON. Keys that it does not know but was read with are at the end.
 func (r *record) encode() (string, error) {
 	data, err := json.Marshal(r)
-	if err != nil {
+	if err != nil || len(r.source) == 0 {
+		return string(data), err
+	}
+	var unknown map[string]json.RawMessage
+	if err := json.Unmarshal(r.source, &unknown); err != nil {
 		return "", err
 	}
-	if len(r.unknown) == 0 {
+	maps.DeleteFunc(unknown, func(k string, _ json.RawMessage) bool { return slices.Contains(knownKeys, k) })
+	if len(unknown) == 0 {
 		return string(data), nil
 	}
-	rest, err := json.Marshal(r.unknown)
+	rest, err := json.Marshal(unknown)
 	if err != nil {
 		return "", err
 	}

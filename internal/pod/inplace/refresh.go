@@ -102,6 +102,9 @@ func refreshGrace(p *corev1.Pod, rec *record, grace *gracePlan, wanted string, o
 
 // refreshWritten looks at a pod with at least one batch written.
 func refreshWritten(p *corev1.Pod, rec *record, o Options, now time.Time) (Progress, error) {
+	if atRest(p, rec) {
+		return Progress{Done: true}, nil
+	}
 	v := rec.judge(p, o, now)
 	if !v.complete {
 		progress := Progress{Waiting: v.waiting, RequeueAfter: v.after, Infeasible: v.infeasible}
@@ -123,6 +126,12 @@ func refreshWritten(p *corev1.Pod, rec *record, o Options, now time.Time) (Progr
 	}
 	pl := rec.waiting()
 	return writeNext(p, &pl, rec.clone(), o, now, "the next batch to be written")
+}
+
+// atRest says whether the record is history: the pod is back in traffic and in state Normal, which an update ends with
+// and begins by leaving. It saves judging pods that were updated long ago.
+func atRest(p *corev1.Pod, rec *record) bool {
+	return p.Labels[pub.LifecycleStateKey] == string(pub.LifecycleStateNormal) && pod.UpdateGateOpen(p) && !rec.waits()
 }
 
 // writeNext plans the next batch. If the pod came back to traffic meanwhile, it leaves again first.
@@ -151,7 +160,7 @@ func finish(p *corev1.Pod, now time.Time) Progress {
 // and that of a pod that was never updated may come whatever else happens to the pod.
 func openGate(p *corev1.Pod, now time.Time) []pod.Edit {
 	isNew := pod.Condition(p, pub.InPlaceUpdateReady) == nil
-	if isNew && p.Spec.NodeName == "" || !pod.IsActive(p) {
+	if isNew && p.Spec.NodeName == "" || !pod.IsActive(p) || !pod.HasGate(p, pub.InPlaceUpdateReady) || pod.UpdateGateOpen(p) {
 		return nil
 	}
 	open := p.DeepCopy()
@@ -176,7 +185,7 @@ func Complete(p *corev1.Pod, o Options, now time.Time) bool {
 	if err != nil || grace != nil {
 		return false
 	}
-	return rec == nil || !rec.unwritten(p) && !rec.waits() && rec.judge(p, o, now).complete
+	return rec == nil || !rec.unwritten(p) && (atRest(p, rec) || !rec.waits() && rec.judge(p, o, now).complete)
 }
 
 // clone returns a copy whose maps and lists may be replaced or grown, not changed.

@@ -369,7 +369,6 @@ func TestRefreshProperty(t *testing.T) {
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		p := newPod(rapid.SampledFrom([]State{None, PreparingNormal, Normal, "Odd"}).Draw(t, "state"))
-		atTarget := true
 		var l *pub.Lifecycle
 		apply := func(edits []pod.Edit) { p = pod.After(p, edits) }
 		for range rapid.IntRange(1, 15).Draw(t, "steps") {
@@ -380,11 +379,9 @@ func TestRefreshProperty(t *testing.T) {
 				p = p.DeepCopy()
 				p.Labels[blockKey] = rapid.SampledFrom([]string{"true", "false"}).Draw(t, "value")
 			case "update":
-				atTarget = false
 				if d := BeginUpdate(p, l, now); d.Proceed {
 					p = p.DeepCopy()
 					SetState(p, Updating, now)
-					atTarget = true
 				} else {
 					apply(d.Edits)
 				}
@@ -393,7 +390,7 @@ func TestRefreshProperty(t *testing.T) {
 			case "cancel":
 				apply(CancelDelete(p, now))
 			case "refresh":
-				atTarget = rapid.Bool().Draw(t, "at target")
+				atTarget := rapid.Bool().Draw(t, "at target")
 				apply(Refresh(p, l, Input{AtTarget: atTarget, Complete: rapid.Bool().Draw(t, "complete")}, now).Edits)
 			}
 		}

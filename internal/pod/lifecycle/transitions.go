@@ -71,29 +71,37 @@ func Refresh(p *corev1.Pod, l *pub.Lifecycle, in Input, now time.Time) Result {
 		return r
 	}
 	before := pod.After(p, in.Edits)
-	wanted := before.DeepCopy()
 	r.State = StateOf(before)
-	next, wait := next(wanted, l, in)
-	changed := false
-	if next != r.State {
-		SetState(wanted, next, now)
-		r.State, changed = next, true
-	}
-	r.Changed, r.Wait = r.State != StateOf(p), wait
-	changed = releaseKeys(wanted, next, now) || changed
-
-	// The conditions of a new pod wait for its node, so that they are one write with the state.
-	if changed || len(in.Edits) > 0 || p.Spec.NodeName != "" {
-		changed = pod.EnsureReady(wanted, now) || changed
-		if in.Complete && pod.Condition(wanted, pub.InPlaceUpdateReady) == nil {
-			changed = pod.OpenUpdateGate(wanted, now) || changed
-		}
-	}
-	if !changed {
+	next, wait := next(before, l, in)
+	r.Changed, r.Wait = next != StateOf(p), wait
+	changed := next != r.State
+	// Most pods are at rest most of the time: look on a copy of the conditions before copying the pod.
+	probe := *before
+	probe.Status.Conditions = slices.Clone(before.Status.Conditions)
+	if !changed && !settleConditions(&probe, next, in, false, now) {
 		return r
 	}
+	wanted := before.DeepCopy()
+	if changed {
+		SetState(wanted, next, now)
+		r.State = next
+	}
+	settleConditions(wanted, next, in, changed, now)
 	r.Edits = appendStatus(p, in.Edits, wanted)
 	return r
+}
+
+// settleConditions makes the conditions exist and agree with the state. Those of a new pod wait for its node, so that
+// they are one write with the state. It mutates nothing but the conditions of p and reports whether it did.
+func settleConditions(p *corev1.Pod, s State, in Input, writing bool, now time.Time) bool {
+	changed := releaseKeys(p, s, now)
+	if changed || writing || len(in.Edits) > 0 || p.Spec.NodeName != "" {
+		changed = pod.EnsureReady(p, now) || changed
+		if in.Complete && pod.Condition(p, pub.InPlaceUpdateReady) == nil {
+			changed = pod.OpenUpdateGate(p, now) || changed
+		}
+	}
+	return changed
 }
 
 // appendStatus adds a status write that ends in wanted, or widens the last one.

@@ -86,7 +86,7 @@ func options(t *testing.T) *manager.Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.MetricsAddr, o.HealthProbeAddr, o.EnablePprof = "127.0.0.1:0", "127.0.0.1:0", false
+	o.MetricsAddr, o.HealthProbeAddr, o.EnablePprof = "0", "0", false
 	o.WebhookInitializeTimeout = 20 * time.Second
 	w := &o.Webhook
 	w.Host, w.Port, w.ListenAddr, w.CertDir = "127.0.0.1", 0, "127.0.0.1:0", filepath.Join(t.TempDir(), "certs")

@@ -3,6 +3,7 @@
 package manager_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/install"
 )
@@ -30,7 +32,9 @@ func get(url string) (int, string, error) {
 // TestRun starts a manager twice in one process and lets it bring a CloneSet up.
 func TestRun(t *testing.T) {
 	installed(t, install.Options{})
-	m := run(t, options(t))
+	o := options(t)
+	o.MetricsAddr, o.HealthProbeAddr = "127.0.0.1:0", "127.0.0.1:0"
+	m := run(t, o)
 	for path, want := range map[string]int{"/healthz": 200, "/readyz": 200} {
 		if code, body, err := get("http://" + m.HealthAddr() + path); err != nil || code != want {
 			t.Errorf("%s: %d %s %v", path, code, body, err)
@@ -47,9 +51,9 @@ func TestRun(t *testing.T) {
 	if err := kube.Create(t.Context(), cs); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "the CloneSet has its pod", func() error {
+	eventually(t, 30*time.Second, "the CloneSet is ready", func() error {
 		err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs)
-		if err == nil && cs.Status.Replicas != 1 {
+		if err == nil && cs.Status.ReadyReplicas != 1 {
 			err = fmt.Errorf("status %+v", cs.Status)
 		}
 		return err
@@ -112,4 +116,37 @@ func TestGates_S_platform_12(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// TestConversion reads and writes both versions through the conversion webhook, after its certificate was rotated in.
+func TestConversion(t *testing.T) {
+	installed(t, install.Options{})
+	run(t, options(t))
+	cs := cloneSetNone("convert")
+	cs.Spec.Template.Labels["version"] = "v1beta1"
+	if err := kube.Create(t.Context(), cs); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = kube.Delete(context.Background(), cs) })
+	var old appsv1alpha1.CloneSet
+	if err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), &old); err != nil {
+		t.Fatal(err)
+	}
+	old.Spec.Template.Labels["version"] = "v1alpha1"
+	eventually(t, 10*time.Second, "it can be written in v1alpha1", func() error {
+		if err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), &old); err != nil {
+			return err
+		}
+		old.Spec.Template.Labels["version"] = "v1alpha1"
+		return kube.Update(t.Context(), &old)
+	})
+	if err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs); err != nil {
+		t.Fatal(err)
+	}
+	if got := cs.Spec.Template.Labels["version"]; got != "v1alpha1" {
+		t.Errorf("read back in v1beta1: %q", got)
+	}
+	if len(conversions(t)) < 10 {
+		t.Errorf("only %d CRDs are converted", len(conversions(t)))
+	}
 }
