@@ -38,13 +38,12 @@ const realReadyLimit = 3 * time.Minute
 // maxSocketPath is the kernel's limit for paths of unix sockets.
 const maxSocketPath = 107
 
-func (f files) real() string                       { return filepath.Join(f.dir, "real") }
-func (f files) realSocket(name string) string      { return filepath.Join(f.real(), name+".sock") }
-func (f files) realNode(name string) string        { return filepath.Join(f.real(), name) }
-func (f files) nodeKubeconfig(name string) string  { return f.kubeconfig("kubelet-" + name) }
-func (f files) nodeConfig(name string) string      { return f.config(name + ".json") }
-func (f files) appBinary(lab string) string        { return filepath.Join(filepath.Dir(lab), "lab-app") }
-func (p pki) serving(node string) (string, string) { return p.crt(node), p.key(node) }
+func (f files) real() string                      { return filepath.Join(f.dir, "real") }
+func (f files) realSocket(name string) string     { return filepath.Join(f.real(), name+".sock") }
+func (f files) realNode(name string) string       { return filepath.Join(f.real(), name) }
+func (f files) nodeKubeconfig(name string) string { return f.kubeconfig("kubelet-" + name) }
+func (f files) nodeConfig(name string) string     { return f.config(name + ".json") }
+func (f files) appBinary(lab string) string       { return filepath.Join(filepath.Dir(lab), "lab-app") }
 
 // checkReal finds out early, and says clearly, why real nodes can't start.
 func checkReal(o Options) error {
@@ -149,7 +148,7 @@ func (f files) realNodeConfig(i int, o Options) realnode.NodeConfig {
 	name := realnode.NodeName(i)
 	return realnode.NodeConfig{
 		Index: i, Name: name, Dir: f.realNode(name), Binary: o.Binary, Socket: f.realSocket("gateway"),
-		Cgroup: realnode.Cgroup(f.dir) + "/" + name, ServiceCIDR: serviceCIDR,
+		Cgroup: realnode.Cgroup(f.dir) + "/" + name,
 		Labels: map[string]string{
 			nodeLabel:                  realNodeValue,
 			corev1.LabelTopologyZone:   "z" + strconv.Itoa((i-1)%3+1),

@@ -53,15 +53,15 @@ func Publish(ctx context.Context, address, app string) error {
 	}
 	for _, r := range recipes {
 		for _, version := range Versions {
-			image, err := r.build(version)
-			if err != nil {
-				return fmt.Errorf("image %s:%s: %w", r.repositories[0], version, err)
-			}
 			tags := []string{version}
 			if version == Versions[0] {
 				tags = append(tags, Alias, "latest")
 			}
 			for _, repository := range r.repositories {
+				image, err := r.build(repository, version)
+				if err != nil {
+					return fmt.Errorf("image %s:%s: %w", repository, version, err)
+				}
 				for _, tag := range tags {
 					if err := push(ctx, image, address+"/"+repository+":"+tag); err != nil {
 						return err
@@ -114,7 +114,9 @@ func recipes(app string) ([]recipe, error) {
 	}, nil
 }
 
-func (r recipe) build(version string) (v1.Image, error) {
+// build makes the image of a repository. Its label gives each repository digests of its own; with a shared one, a
+// runtime names the image after any of them.
+func (r recipe) build(repository, version string) (v1.Image, error) {
 	mark, err := layer(map[string]file{"etc/lab-version": {content: []byte(version + "\n"), mode: 0o644}})
 	if err != nil {
 		return nil, err
@@ -130,6 +132,7 @@ func (r recipe) build(version string) (v1.Image, error) {
 	}
 	config = config.DeepCopy()
 	config.OS, config.Architecture, config.Config = "linux", "amd64", r.config
+	config.Config.Labels = map[string]string{"lab.kruise.io/repository": repository, "lab.kruise.io/version": version}
 	return mutate.ConfigFile(image, config)
 }
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -18,11 +19,7 @@ const cgroupRoot = "/sys/fs/cgroup"
 
 // hierarchies lists the mounted cgroup hierarchies: one with cgroup v2, one per controller with v1.
 func hierarchies() ([]string, error) {
-	var st unix.Statfs_t
-	if err := unix.Statfs(cgroupRoot, &st); err != nil {
-		return nil, err
-	}
-	if st.Type == unix.CGROUP2_SUPER_MAGIC {
+	if unified() {
 		return []string{cgroupRoot}, nil
 	}
 	entries, err := os.ReadDir(cgroupRoot)
@@ -40,8 +37,8 @@ func hierarchies() ([]string, error) {
 	return found, nil
 }
 
-// Unified reports whether the machine has cgroup v2 only.
-func Unified() bool {
+// unified reports whether the machine has cgroup v2 only.
+func unified() bool {
 	var st unix.Statfs_t
 	return unix.Statfs(cgroupRoot, &st) == nil && st.Type == unix.CGROUP2_SUPER_MAGIC
 }
@@ -57,6 +54,11 @@ func MakeCgroup(name string) error {
 		if err := os.MkdirAll(path, 0o755); err != nil {
 			return fmt.Errorf("cgroup: %w", err)
 		}
+		if unified() {
+			if err := delegate(h, name); err != nil {
+				return err
+			}
+		}
 		if filepath.Base(h) != "cpuset" {
 			continue
 		}
@@ -68,6 +70,24 @@ func MakeCgroup(name string) error {
 			if dir == path {
 				break
 			}
+		}
+	}
+	return nil
+}
+
+// delegate hands all controllers down to a cgroup, as cgroup v2 wants it at every step of the way.
+func delegate(root, name string) error {
+	controllers, err := os.ReadFile(filepath.Join(root, "cgroup.controllers"))
+	if err != nil {
+		return err
+	}
+	var all []string
+	for c := range strings.FieldsSeq(string(controllers)) {
+		all = append(all, "+"+c)
+	}
+	for _, dir := range []string{root, filepath.Join(root, filepath.Dir(name)), filepath.Join(root, name)} {
+		if err := os.WriteFile(filepath.Join(dir, "cgroup.subtree_control"), []byte(strings.Join(all, " ")), 0o600); err != nil {
+			return fmt.Errorf("cgroup controllers: %w", err)
 		}
 	}
 	return nil

@@ -15,20 +15,20 @@ const (
 	labBinary        = "/opt/lab/lab"
 	containerdSocket = "/run/containerd/containerd.sock"
 
-	FileCA             = "/etc/kubernetes/pki/ca.crt"
-	FileKubeletCert    = "/etc/kubernetes/pki/kubelet.crt" // serving
-	FileKubeletKey     = "/etc/kubernetes/pki/kubelet.key"
-	FileKubeletConfig  = "/etc/kubernetes/kubelet.kubeconfig"
-	FileProxyConfig    = "/etc/kubernetes/proxy.kubeconfig"
-	fileKubelet        = "/etc/kubernetes/kubelet.yaml"
-	fileProxy          = "/etc/kubernetes/proxy.yaml"
-	fileContainerd     = "/etc/containerd/config.toml"
-	fileRegistry       = "/etc/containerd/certs.d/_default/hosts.toml"
-	fileNetwork        = "/etc/cni/net.d/10-lab.conflist"
-	clusterDNS         = "10.96.0.10"
-	clusterDomain      = "cluster.local"
-	pauseImage         = "registry.lab.test/pause:v1"
-	kubeletLogVerosity = "2"
+	FileCA              = "/etc/kubernetes/pki/ca.crt"
+	FileKubeletCert     = "/etc/kubernetes/pki/kubelet.crt" // serving
+	FileKubeletKey      = "/etc/kubernetes/pki/kubelet.key"
+	FileKubeletConfig   = "/etc/kubernetes/kubelet.kubeconfig"
+	FileProxyConfig     = "/etc/kubernetes/proxy.kubeconfig"
+	fileKubelet         = "/etc/kubernetes/kubelet.yaml"
+	fileProxy           = "/etc/kubernetes/proxy.yaml"
+	fileContainerd      = "/etc/containerd/config.toml"
+	fileRegistry        = "/etc/containerd/certs.d/_default/hosts.toml"
+	fileNetwork         = "/etc/cni/net.d/10-lab.conflist"
+	clusterDNS          = "10.96.0.10"
+	clusterDomain       = "cluster.local"
+	pauseImage          = "registry.lab.test/pause:v1"
+	kubeletLogVerbosity = "2"
 )
 
 // PauseImage is the image of every pod's sandbox; the lab's registry must have it.
@@ -46,7 +46,7 @@ func (c *NodeConfig) services() []service {
 		{name: "kubelet", path: labBinary, waitFor: containerdSocket, args: []string{
 			"kubelet", "--config=" + fileKubelet, "--kubeconfig=" + FileKubeletConfig,
 			"--hostname-override=" + c.Name, "--node-ip=" + NodeIP(c.Index), "--node-labels=" + strings.Join(labels, ","),
-			"--v=" + kubeletLogVerosity,
+			"--v=" + kubeletLogVerbosity,
 		}},
 		{name: "kube-proxy", path: labBinary, waitFor: containerdSocket, args: []string{
 			"kube-proxy", "--config=" + fileProxy, "--hostname-override=" + c.Name,

@@ -67,9 +67,8 @@ type NodeConfig struct {
 	Socket string `json:"socket"` // the gateway's
 	Cgroup string `json:"cgroup"` // parent of the node's cgroups, without leading slash
 
-	ServiceCIDR string            `json:"serviceCIDR"`
-	Labels      map[string]string `json:"labels"`
-	Files       map[string]string `json:"files"` // certificates: path on the node to path on the machine
+	Labels map[string]string `json:"labels"`
+	Files  map[string]string `json:"files"` // certificates: path on the node to path on the machine
 }
 
 // Load reads a configuration.

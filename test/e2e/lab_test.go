@@ -133,7 +133,7 @@ func TestLabCleansUpAfterItself(t *testing.T) {
 func await(t *testing.T, what string, check func() error) {
 	t.Helper()
 	var last error
-	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, time.Minute, true, func(context.Context) (bool, error) {
+	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 3*time.Minute, true, func(context.Context) (bool, error) {
 		last = check()
 		return last == nil, nil
 	}); err != nil {
