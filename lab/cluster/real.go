@@ -260,7 +260,12 @@ func startGateway(l launcher, f files) (*running, error) {
 
 // startNode starts a node's first process in namespaces of its own.
 func startNode(l launcher, f files, name string) (*running, error) {
-	if err := realnode.MakeCgroup(realnode.Cgroup(f.dir) + "/" + name); err != nil {
+	// Cgroups of containers that died with the node would not be there after a boot, and hold a kubelet up for seconds each.
+	cgroup := realnode.Cgroup(f.dir) + "/" + name
+	if err := realnode.RemoveCgroup(cgroup); err != nil {
+		return nil, err
+	}
+	if err := realnode.MakeCgroup(cgroup); err != nil {
 		return nil, err
 	}
 	return l.startAs(name, realnode.Init, []string{f.nodeConfig(name)}, func(cmd *exec.Cmd) {
