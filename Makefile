@@ -53,7 +53,7 @@ generate: ## Regenerate deep copies, CRDs, webhook configurations, RBAC, the cli
 
 .PHONY: lint
 lint: ## Vet and lint every module.
-	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && go vet ./... && $(GO_TOOL) golangci-lint run -c $(CURDIR)/.golangci.yml ./...); done
+	@for m in $(MODULES); do echo "lint $$m"; (cd $$m && go vet ./... && $(GO_TOOL) golangci-lint run --allow-parallel-runners -c $(CURDIR)/.golangci.yml ./...); done
 
 .PHONY: verify
 verify: ## Check formatting, lint, module files and that generated files are up to date.

@@ -6,7 +6,7 @@ package config
 import "embed"
 
 // FS holds the CRDs (crd/bases), the list of those that are installed (crd/kustomization.yaml) and the webhook
-// configurations (webhook).
+// configurations (webhook) and what kruise-manager may do (rbac).
 //
-//go:embed crd/bases/*.yaml crd/kustomization.yaml webhook/*.yaml
+//go:embed crd/bases/*.yaml crd/kustomization.yaml webhook/*.yaml rbac/*.yaml
 var FS embed.FS

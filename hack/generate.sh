@@ -25,6 +25,9 @@ echo "deep copies and CustomResourceDefinitions" >&2
 	crd:crdVersions=v1 "output:crd:dir=$scratch/crd")
 go run ./hack/gencrd "$scratch/crd" config/crd
 
+echo "webhook configurations" >&2
+go run ./internal/manager/webhooks/generate config/webhook/manifests.yaml
+
 echo "listing of the contract" >&2
 go test ./test/wire -run TestContractListing -count=1 -args -update >/dev/null
 

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 // execute runs kruise-manager with arguments and returns its exit code and what it printed.
 func execute(t *testing.T, args ...string) (int, string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...) //nolint:gosec // ourselves
+	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
 	cmd.Env = append(os.Environ(), "BE_KRUISE_MANAGER=1", "KUBECONFIG=", "WEBHOOK_HOST=127.0.0.1")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

@@ -5,6 +5,7 @@ package cloneset
 import (
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -20,6 +21,15 @@ const stuckAfter = 5 * time.Second
 
 func idOf(o metav1.Object) string { return o.GetLabels()[appsv1beta1.CloneSetInstanceID] }
 
+// podID is the id of a pod by its label or, if somebody took that off, by its name: its claims are in use all the same.
+func (p *planner) podID(pd *corev1.Pod) string {
+	if id := idOf(pd); id != "" {
+		return id
+	}
+	id, _ := strings.CutPrefix(pd.Name, p.cs.Name+"-")
+	return id
+}
+
 // claims indexes the claims and cleans up after pods that are gone (cloneset 5.10).
 func (p *planner) claims() {
 	p.claimsByID = make(map[string][]*corev1.PersistentVolumeClaim)
@@ -34,7 +44,7 @@ func (p *planner) claims() {
 	}
 	active := make(map[string]bool, len(p.active))
 	for _, i := range p.active {
-		active[idOf(i.Pod)] = true
+		active[p.podID(i.Pod)] = true
 	}
 	gone := p.inactiveByID()
 	for _, id := range slices.Sorted(maps.Keys(p.claimsByID)) {
@@ -47,7 +57,7 @@ func (p *planner) claims() {
 func (p *planner) inactiveByID() map[string]*corev1.Pod {
 	gone := make(map[string]*corev1.Pod, len(p.inactive))
 	for _, pd := range p.inactive {
-		if id := idOf(pd); id != "" {
+		if id := p.podID(pd); id != "" {
 			gone[id] = pd
 		}
 	}
@@ -94,7 +104,7 @@ func kept(c *corev1.PersistentVolumeClaim) bool {
 
 // claimsOf returns the claims that belong to a pod.
 func (p *planner) claimsOf(pd *corev1.Pod) []*corev1.PersistentVolumeClaim {
-	id := idOf(pd)
+	id := p.podID(pd)
 	if id == "" {
 		return nil
 	}
@@ -110,7 +120,7 @@ func (p *planner) reuse() (free []string, held int, until time.Duration) {
 	}
 	carried := make(map[string]bool, len(p.s.Pods))
 	for _, pd := range p.s.Pods {
-		carried[idOf(pd)] = true
+		carried[p.podID(pd)] = true
 	}
 	for id := range p.claimsByID {
 		if !carried[id] && !p.s.TakenIDs[id] {

@@ -81,14 +81,15 @@ func (e *executor) createOne(ctx context.Context, cs *appsv1beta1.CloneSet, o cl
 	if err == nil {
 		return createdPod, nil
 	}
-	err = fmt.Errorf("create %T %s/%s: %w", o, o.GetNamespace(), o.GetName(), err)
+	var found client.Object = &corev1.Pod{}
+	kind := "pod"
+	if _, ok := o.(*corev1.PersistentVolumeClaim); ok {
+		found, kind = &corev1.PersistentVolumeClaim{}, "claim"
+	}
+	err = fmt.Errorf("create %s %s/%s: %w", kind, o.GetNamespace(), o.GetName(), err)
 	exists := apierrors.IsAlreadyExists(err)
 	if !exists && !mayHaveHappened(err) {
 		return createdFailed, err
-	}
-	var found client.Object = &corev1.Pod{}
-	if _, ok := o.(*corev1.PersistentVolumeClaim); ok {
-		found = &corev1.PersistentVolumeClaim{}
 	}
 	getErr := e.live.Get(ctx, client.ObjectKeyFromObject(o), found)
 	switch {

@@ -148,7 +148,6 @@ type Event struct {
 	Pod     *corev1.Pod
 	Type    string
 	Reason  string
-	Action  string
 	Message string
 }
 

@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -233,6 +234,9 @@ func (e *executor) changeClaims(ctx context.Context, cs *appsv1beta1.CloneSet, c
 
 func (e *executor) changeClaim(ctx context.Context, cs *appsv1beta1.CloneSet, change *ClaimChange) error {
 	if change.Owner == nil && !change.Keep {
+		if used, err := e.inUse(ctx, cs, change.Claim); used || err != nil {
+			return err
+		}
 		return e.deleteClaim(ctx, cs, change.Claim)
 	}
 	wanted := change.Claim.DeepCopy()
@@ -251,6 +255,21 @@ func (e *executor) changeClaim(ctx context.Context, cs *appsv1beta1.CloneSet, ch
 		return fmt.Errorf("change claim %s/%s: %w", change.Claim.Namespace, change.Claim.Name, err)
 	}
 	return err
+}
+
+// inUse asks the apiserver whether the pod of a claim lives after all. The pods that a reconcile sees may be older than
+// the claims: after a lost answer, or in a manager that has just become leader. A deleted claim can't be taken back, and a
+// pod whose claim terminates never starts.
+func (e *executor) inUse(ctx context.Context, cs *appsv1beta1.CloneSet, claim *corev1.PersistentVolumeClaim) (bool, error) {
+	var pd corev1.Pod
+	err := e.live.Get(ctx, client.ObjectKey{Namespace: cs.Namespace, Name: cs.Name + "-" + idOf(claim)}, &pd)
+	switch {
+	case apierrors.IsNotFound(err):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("look for the pod of claim %s/%s: %w", claim.Namespace, claim.Name, err)
+	}
+	return pod.IsActive(&pd) && metav1.IsControlledBy(&pd, cs), nil
 }
 
 // preDownload creates and deletes image pull jobs and records the decision. Its failures are reported but never hold up

@@ -77,7 +77,7 @@ func TestS_pod_lifecycle_4_PreNormalBlocksTheRollout(t *testing.T) {
 	w.want(4, 2, 3)
 }
 
-func TestS_pod_lifecycle_5_7_PreDelete(t *testing.T) {
+func TestS_pod_lifecycle_5_S_pod_lifecycle_7_PreDelete(t *testing.T) {
 	for _, cancel := range []bool{false, true} {
 		w := start(t, 3, hooked, preDelete(hook()))
 		before := w.Names()
@@ -175,7 +175,7 @@ func TestS_pod_lifecycle_9_SpecifiedIsNotCancelled(t *testing.T) {
 	}
 }
 
-func TestS_pod_lifecycle_10_11_InPlaceHook(t *testing.T) {
+func TestS_pod_lifecycle_10_S_pod_lifecycle_11_InPlaceHook(t *testing.T) {
 	h := hook()
 	h.MarkPodNotReady = true
 	w := start(t, 3, inPlace, hooked, beforeUpdate(h), maxUnavailable("1"))
@@ -204,7 +204,7 @@ func TestS_pod_lifecycle_10_11_InPlaceHook(t *testing.T) {
 	}
 }
 
-func TestS_pod_lifecycle_12_13_RollbackBeforeTheWrite(t *testing.T) {
+func TestS_pod_lifecycle_12_S_pod_lifecycle_13_RollbackBeforeTheWrite(t *testing.T) {
 	for _, released := range []bool{false, true} {
 		h := hook()
 		h.MarkPodNotReady = true
@@ -289,6 +289,56 @@ func TestS_pod_lifecycle_17_PreparingDeleteIsNotUpdated(t *testing.T) {
 	}
 }
 
+func TestWaitingPodsUseTheBudget(t *testing.T) {
+	// A pod that waits in PreparingDelete is unavailable, so of a budget of 2 only one pod is left to update.
+	w := start(t, 4, inPlace, hooked, preDelete(hook()), maxUnavailable("2"))
+	w.specify(w.Names()[0])
+	w.settle()
+	w.one(lifecycle.PreparingDelete)
+	w.change(image("app:v2"))
+	w.steps(func() {
+		if n := w.unavailable(); n > 2 {
+			t.Errorf("%d unavailable", n)
+		}
+	})
+	w.want(4, 3, 3)
+}
+
+func TestScaleInWaitsForPendingDeletions(t *testing.T) {
+	w := start(t, 4, hooked, preDelete(hook()))
+	w.change(replicas(3))
+	w.settle()
+	p := w.one(lifecycle.PreparingDelete)
+	w.change(replicas(2))
+	w.settle()
+	w.one(lifecycle.PreparingDelete)
+	w.wantWait(w.Reconcile(), cloneset.WaitDeletions)
+	w.label(p, hookLabel, "false")
+	w.settle()
+	w.want(3, 3, 2)
+	w.one(lifecycle.PreparingDelete)
+}
+
+func TestRollbackByPartitionAsksTheHook(t *testing.T) {
+	// A pod that waits to be moved back is not taken for one whose update was called off.
+	w := start(t, 3, inPlace, hooked, partition("1"), maxUnavailable("1"))
+	w.Gates.PartitionRollback = true
+	w.change(image("app:v2"))
+	w.settle()
+	w.want(3, 2, 3)
+	w.change(partition("3"), func(s *set) { s.Spec.Lifecycle = &pub.Lifecycle{InPlaceUpdate: hook()} })
+	for range 2 {
+		w.settle()
+		p := w.one(lifecycle.PreparingUpdate)
+		w.label(p, hookLabel, "false")
+		w.settle()
+		w.one(lifecycle.Updated)
+		w.label(p, hookLabel, "true")
+	}
+	w.settle()
+	w.want(3, 0, 3)
+}
+
 func TestS_pod_lifecycle_22_PreparingUpdateFirst(t *testing.T) {
 	w := start(t, 3, inPlace, hooked, beforeUpdate(hook()), maxUnavailable("1"), func(s *set) {
 		rolling(s).PriorityStrategy = &pub.UpdatePriorityStrategy{WeightPriority: []pub.UpdatePriorityWeightTerm{
@@ -310,7 +360,7 @@ func TestS_pod_lifecycle_22_PreparingUpdateFirst(t *testing.T) {
 	}
 }
 
-func TestS_pod_lifecycle_23_24_DeletionCost(t *testing.T) {
+func TestS_pod_lifecycle_23_S_pod_lifecycle_24_DeletionCost(t *testing.T) {
 	const cost = corev1.PodDeletionCost
 	set := func(w *world, costs ...string) {
 		for i, n := range w.Names() {
@@ -354,7 +404,7 @@ func TestS_pod_lifecycle_25_NotReadyFirst(t *testing.T) {
 	}
 }
 
-func TestS_pod_lifecycle_26_27_Ranks(t *testing.T) {
+func TestS_pod_lifecycle_26_S_pod_lifecycle_27_Ranks(t *testing.T) {
 	place := func(w *world, nodes ...string) map[string]string {
 		on := map[string]string{}
 		for i, n := range w.Names() {

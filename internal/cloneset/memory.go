@@ -21,6 +21,10 @@ type remembered struct {
 	uid    types.UID
 	status time.Time
 	taken  map[string]bool
+	// stalled says what nothing moves for, since when, and whether that was reported.
+	stalled  string
+	since    time.Time
+	reported bool
 }
 
 func newMemory() *memory { return &memory{sets: make(map[types.NamespacedName]*remembered)} }
@@ -73,4 +77,23 @@ func (m *memory) take(key types.NamespacedName, uid types.UID, ids []string) {
 	for _, id := range ids {
 		r.taken[id] = true
 	}
+}
+
+// stall remembers what nothing moves for, empty if something does. It says whether to report it now, or else when to look
+// again.
+func (m *memory) stall(key types.NamespacedName, uid types.UID, why string, now time.Time) (report bool, left time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.of(key, uid)
+	if why != r.stalled {
+		r.stalled, r.since, r.reported = why, now, false
+	}
+	if why == "" || r.reported {
+		return false, 0
+	}
+	if left = waitingAfter - now.Sub(r.since); left > 0 {
+		return false, left
+	}
+	r.reported = true
+	return true, 0
 }

@@ -178,6 +178,17 @@ func TestExamples(t *testing.T) {
 			scaling: scaling{surge: 3, up: 3, limit: 3}, update: updating{move: 10},
 		},
 		{
+			name: "too many of both", spec: spec(5, "2", "1", "0"), modes: modes{forwardOnly: true},
+			counts:  counts{old: group{active: 4}, new: group{active: 4}},
+			scaling: scaling{down: 3, downOld: 2, readyLimit: 4}, update: updating{budget: 4},
+		},
+		{
+			// A specified pod that is not available does not stand in for the one that is.
+			name: "two specified, one of them not available", spec: spec(1, "0", "0", "1"), modes: modes{forwardOnly: true},
+			counts:  counts{new: group{active: 2, specified: 2, specifiedUnavailable: 1}},
+			scaling: scaling{surge: 1}, update: updating{budget: 1},
+		},
+		{
 			name: "rollback with surge creates old pods", spec: spec(5, "4", "0", "2"),
 			counts:  counts{old: group{active: 1}, new: group{active: 4}},
 			scaling: scaling{surge: 2, up: 2, upOld: 2, limit: 2}, update: updating{move: -3},

@@ -240,8 +240,8 @@ func (p *planner) wait(pd *corev1.Pod, reason WaitReason, message string) {
 	p.d.Waits = append(p.d.Waits, w)
 }
 
-func (p *planner) event(pd *corev1.Pod, typ, reason, action, message string) {
-	p.d.Events = append(p.d.Events, Event{Pod: pd, Type: typ, Reason: reason, Action: action, Message: message})
+func (p *planner) event(pd *corev1.Pod, typ, reason, message string) {
+	p.d.Events = append(p.d.Events, Event{Pod: pd, Type: typ, Reason: reason, Message: message})
 }
 
 // after asks for another look in at most d.

@@ -53,6 +53,7 @@ func (p *planner) predownload() {
 	current, updated := p.s.Revisions.Current, p.s.Revisions.Update
 	if current.Name == updated.Name {
 		p.d.PullJobs.Delete = p.s.PullJobs
+		p.labelRevision(updated, nil, "") // the pair is history: the next rollout to this revision decides anew
 		return
 	}
 	if p.updatedReadyPods() < p.preDownloadAfter() {
@@ -67,7 +68,7 @@ func (p *planner) predownload() {
 	}
 	before, err := revision.Template(current)
 	if err != nil {
-		p.event(nil, corev1.EventTypeNormal, "FailedCreateImagePullJob", "PreDownload", err.Error())
+		p.event(nil, corev1.EventTypeNormal, "FailedCreateImagePullJob", err.Error())
 		return
 	}
 	images := make(map[string]string, len(before.Spec.Containers))

@@ -150,7 +150,9 @@ func (r *run) act() {
 		})
 	case 11:
 		r.toPod("release the hook", func(p *corev1.Pod) {
-			r.ChangePod(p.Name, func(p *corev1.Pod) { p.Labels[hookLabel] = rapid.SampledFrom([]string{"true", "false"}).Draw(r.t, "hook") })
+			r.ChangePod(p.Name, func(p *corev1.Pod) {
+				p.Labels[hookLabel] = rapid.SampledFrom([]string{"true", "false"}).Draw(r.t, "hook")
+			})
 		})
 	case 12:
 		r.Now = r.Now.Add(time.Duration(rapid.IntRange(1, 30).Draw(r.t, "seconds")) * time.Second)
@@ -273,13 +275,14 @@ func (r *run) checkStreaming(d *cloneset.Decision, before view) {
 // checkPartition: a reconcile never begins to move more old pods than the partition leaves.
 func (r *run) checkPartition(d *cloneset.Decision, before view) {
 	_, partition, _, _ := r.numbers()
-	current := r.Set.Status.CurrentRevision
 	begun := 0
 	for _, e := range d.Edits {
-		if (e.Kind == cloneset.EditInPlace || e.Kind == cloneset.EditRecreate) && e.Revision == r.Set.Status.UpdateRevision {
-			begun++
+		if e.Kind != cloneset.EditInPlace && e.Kind != cloneset.EditRecreate {
+			continue
 		}
-		if e.Revision == current && current != r.Set.Status.UpdateRevision && !r.Gates.PartitionRollback {
+		if e.Revision == d.Status.UpdateRevision {
+			begun++
+		} else if !r.Gates.PartitionRollback {
 			r.t.Fatalf("pod %s was moved back without the gate", e.Pod.Name)
 		}
 	}

@@ -44,6 +44,8 @@ type reconciler struct {
 	budgetAllows func(context.Context, *corev1.Pod) (bool, string)
 	now          func() time.Time
 	memory       *memory
+	// later asks for another look after a while, beside the retry of an error; nil asks for none.
+	later func(ctrl.Request, time.Duration)
 }
 
 // Reconcile observes, plans, acts and reports (cloneset 5.1).
@@ -63,12 +65,24 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, nil
 	}
 	snapshot, err := r.observe(ctx, cs, selector)
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return ctrl.Result{}, nil // nothing can be created any more
+	}
 	if err != nil {
 		return ctrl.Result{}, err
 	}
 	decision := Plan(*snapshot)
 	outcome := r.exec.act(ctx, cs, &decision)
-	return r.report(ctx, cs, &decision, &outcome)
+	result, err := r.report(ctx, cs, &decision, &outcome)
+	if err != nil {
+		// The result of a failure is ignored, and its retries become rare. A pod that can't be dealt with must not keep
+		// the timers of the others from running (weakness 18).
+		if result.RequeueAfter > 0 && r.later != nil {
+			r.later(req, result.RequeueAfter)
+		}
+		return ctrl.Result{}, err
+	}
+	return result, nil
 }
 
 // observe takes the snapshot. It also stores the revision of the present template, without which there is nothing to
@@ -158,7 +172,8 @@ func (r *reconciler) nodeLabels(ctx context.Context) func(string) (map[string]st
 	}
 }
 
-// report writes the status and what else depends on the outcome, and says when to look again.
+// report writes the status and what else depends on the outcome, and says when to look again. The result is also meant
+// if there is an error.
 func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decision, o *outcome) (ctrl.Result, error) {
 	key := client.ObjectKeyFromObject(cs)
 	r.memory.take(key, cs.UID, o.taken)
@@ -172,12 +187,20 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 		}
 	}
 	if o.unsettled {
-		sooner(2 * again)
+		if o.scaleErr == nil && o.updateErr == nil {
+			sooner(2 * again)
+		}
 		return result, errors.Join(o.scaleErr, o.updateErr)
 	}
-	if o.again || len(o.taken) > 0 {
-		sooner(again)
+	if failed := o.scaleErr != nil || o.updateErr != nil; !failed && (o.again || len(o.taken) > 0) {
+		sooner(again) // a failure is retried anyway, with backoff
 	}
+	stalled := d.stalled()
+	report, look := r.memory.stall(key, cs.UID, stalled, r.now())
+	if report {
+		r.exec.recorder.Event(cs, corev1.EventTypeNormal, "RolloutWaiting", stalled)
+	}
+	sooner(look)
 	reportFailures(&d.Status, o.scaleErr, o.updateErr, r.now())
 	left, statusErr := r.writeStatus(ctx, cs, &d.Status)
 	sooner(left)

@@ -99,7 +99,7 @@ func (p *planner) refreshLifecycle(i *podInfo, wanted string, progress inplace.P
 		Edits:    progress.Edits,
 	}, p.s.Now)
 	if r.UnknownState != "" {
-		p.event(i.Pod, corev1.EventTypeWarning, "UnknownLifecycleState", "Refresh",
+		p.event(i.Pod, corev1.EventTypeWarning, "UnknownLifecycleState",
 			fmt.Sprintf("the value %q of label %s is unknown and counts as Normal", r.UnknownState, pub.LifecycleStateKey))
 	}
 	switch {
@@ -134,7 +134,7 @@ func (p *planner) addHash(i *podInfo, edits []pod.Edit) []pod.Edit {
 // infeasible deals with a pod whose node can't give it the resources asked for: it is recreated, or reported and left in
 // service if that is not allowed (inplace-update weakness 5).
 func (p *planner) infeasible(i *podInfo, why string) {
-	p.event(i.Pod, corev1.EventTypeWarning, "FailedUpdatePodInPlace", "Update", why)
+	p.event(i.Pod, corev1.EventTypeWarning, "FailedUpdatePodInPlace", why)
 	if p.policy() == appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType {
 		p.recreate(i, p.s.Revisions.Update)
 		return

@@ -34,16 +34,20 @@ func (r *reconciler) writeStatus(ctx context.Context, cs *appsv1beta1.CloneSet, 
 			return left, nil
 		}
 	}
-	patch, err := statusPatch(&cs.Status, status)
+	patch, err := statusPatch(cs.ResourceVersion, &cs.Status, status)
 	if err != nil {
 		return 0, fmt.Errorf("encode the status: %w", err)
 	}
-	// Only this controller writes the status, and the cache shows its own writes: no version needs to be asked for.
+	// The status is computed from what it was: a write on top of a version that was not seen, by a former leader or of
+	// another CloneSet of that name, could bring back an old current revision.
 	wanted := &appsv1beta1.CloneSet{}
 	wanted.Namespace, wanted.Name = cs.Namespace, cs.Name
 	if err := r.client.Status().Patch(ctx, wanted, client.RawPatch(types.MergePatchType, patch)); err != nil {
-		if apierrors.IsNotFound(err) {
+		switch {
+		case apierrors.IsNotFound(err):
 			return 0, nil
+		case apierrors.IsConflict(err):
+			return again, nil
 		}
 		return 0, fmt.Errorf("write the status: %w", err)
 	}
@@ -53,9 +57,9 @@ func (r *reconciler) writeStatus(ctx context.Context, cs *appsv1beta1.CloneSet, 
 	return 0, nil
 }
 
-// statusPatch returns the merge patch from one status to another. It has all fields of the new one, since some of them are
-// required and their zero would be no difference to a status that was never written.
-func statusPatch(before, after *appsv1beta1.CloneSetStatus) ([]byte, error) {
+// statusPatch returns the merge patch from one status to another, for that version of the object. It has all fields of the
+// new one, since some of them are required and their zero would be no difference to a status that was never written.
+func statusPatch(version string, before, after *appsv1beta1.CloneSetStatus) ([]byte, error) {
 	var fields [2]map[string]any
 	for i, s := range []*appsv1beta1.CloneSetStatus{before, after} {
 		encoded, err := json.Marshal(s)
@@ -71,7 +75,7 @@ func statusPatch(before, after *appsv1beta1.CloneSetStatus) ([]byte, error) {
 			fields[1][key] = nil
 		}
 	}
-	return json.Marshal(map[string]any{"status": fields[1]})
+	return json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": version}, "status": fields[1]})
 }
 
 // onlyCounters says whether the statuses differ in nothing that somebody waits for.

@@ -147,7 +147,7 @@ func (p *planner) remove(i *podInfo, reason DeleteReason) bool {
 			return false
 		}
 		if !i.preparingDelete() {
-			p.event(i.Pod, corev1.EventTypeNormal, "LifecycleHookBlocked", "Delete", d.Wait.Message)
+			p.event(i.Pod, corev1.EventTypeNormal, "LifecycleHookBlocked", d.Wait.Message)
 		}
 		p.edit(EditPrepareDelete, i, "", d.Edits)
 		return true

@@ -20,7 +20,7 @@ func (p *planner) scaleOut(n scaling) bool {
 	if n.up > n.limit {
 		message := fmt.Sprintf("%d pods are needed, scaleStrategy.maxUnavailable allows to create %d now because %d of %d are not available",
 			n.up, n.limit, p.count(true).unavailable(), len(p.active))
-		p.event(nil, corev1.EventTypeWarning, "ScaleUpLimited", "ScaleOut", message)
+		p.event(nil, corev1.EventTypeWarning, "ScaleUpLimited", message)
 		p.wait(nil, WaitScaleLimit, message)
 	}
 	free, held, until := p.reuse()
@@ -71,7 +71,7 @@ func (p *planner) takenIDs() map[string]bool {
 		taken[id] = true
 	}
 	for _, pd := range p.s.Pods {
-		taken[idOf(pd)] = true
+		taken[p.podID(pd)] = true
 		taken[pod.ShortHash(pd.Name)] = true
 	}
 	for _, c := range p.s.Claims {

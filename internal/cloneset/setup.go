@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/pod"
@@ -73,6 +74,11 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 		now:          time.Now,
 		memory:       newMemory(),
 	}
+	// Sources are started, with the queue, before any worker.
+	timers := source.Func(func(_ context.Context, q queue) error {
+		r.later = func(req ctrl.Request, after time.Duration) { q.AddAfter(req, after) }
+		return nil
+	})
 	matters := podMatters
 	if !o.FilterEvents {
 		matters = nil
@@ -83,6 +89,7 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 		Watches(&corev1.Pod{}, enqueueOwner(matters)).
 		Watches(&corev1.PersistentVolumeClaim{}, enqueueOwner(leaves)).
 		Watches(&appsv1.ControllerRevision{}, enqueueOwner(leaves)).
+		WatchesRawSource(timers).
 		WithOptions(controller.Options{
 			MaxConcurrentReconciles: o.Workers,
 			RateLimiter:             o.RateLimiter,

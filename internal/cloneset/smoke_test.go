@@ -4,7 +4,6 @@ package cloneset_test
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -91,12 +90,12 @@ func TestSmoke(t *testing.T) {
 	smoke(ctx, t, c, set)
 }
 
-func smoke(ctx context.Context, t *testing.T, c client.Client, set *appsv1beta1.CloneSet) {
+func smoke(ctx context.Context, t *testing.T, c client.Client, web *set) {
 	begin := time.Now()
-	if err := c.Create(ctx, set); err != nil {
+	if err := c.Create(ctx, web); err != nil {
 		t.Fatal(err)
 	}
-	waitRolledOut(ctx, t, c, set)
+	waitRolledOut(ctx, t, c, web)
 	t.Logf("created in %s", time.Since(begin))
 	for _, step := range []struct {
 		name string
@@ -104,21 +103,83 @@ func smoke(ctx context.Context, t *testing.T, c client.Client, set *appsv1beta1.
 	}{
 		{"updated in place", image("app:v2")},
 		{"recreated", env("x")},
-		{"scaled in", replicas(*set.Spec.Replicas / 2)},
-		{"recreated with surge", func(s *set_) { maxUnavailable("0")(s); maxSurge("50%")(s); env("y")(s) }},
+		{"scaled in", replicas(*web.Spec.Replicas / 2)},
+		{"recreated with surge", func(s *set) { maxUnavailable("0")(s); maxSurge("50%")(s); env("y")(s) }},
 	} {
 		begin = time.Now()
-		base := set.DeepCopy()
-		step.edit(set)
-		if err := c.Patch(ctx, set, client.MergeFrom(base)); err != nil {
+		base := web.DeepCopy()
+		step.edit(web)
+		if err := c.Patch(ctx, web, client.MergeFrom(base)); err != nil {
 			t.Fatal(err)
 		}
-		waitRolledOut(ctx, t, c, set)
+		waitRolledOut(ctx, t, c, web)
 		t.Logf("%s in %s", step.name, time.Since(begin))
 	}
+	released := smokeRelease(ctx, t, c, web)
+	waitFor(t, "the release", func() bool {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(released), released); err != nil {
+			t.Fatal(err)
+		}
+		return len(released.OwnerReferences) == 0
+	})
+	waitRolledOut(ctx, t, c, web)
+	smokeClaims(ctx, t, c, web.Namespace)
 }
 
-type set_ = appsv1beta1.CloneSet
+func smokeRelease(ctx context.Context, t *testing.T, c client.Client, web *set) *corev1.Pod {
+	t.Helper()
+	var pods corev1.PodList
+	if err := c.List(ctx, &pods, client.InNamespace(web.Namespace), client.MatchingLabels{"app": "web"}); err != nil {
+		t.Fatal(err)
+	}
+	released := pods.Items[0].DeepCopy()
+	released.Labels["app"] = "debug"
+	if err := c.Patch(ctx, released, client.MergeFrom(&pods.Items[0])); err != nil {
+		t.Fatal(err)
+	}
+	return released
+}
+
+// smokeClaims checks claims on pods that never get a node, since the lab has no storage.
+func smokeClaims(ctx context.Context, t *testing.T, c client.Client, namespace string) {
+	t.Helper()
+	db := sim.Set(3, claimTemplate("1Gi"))
+	db.Namespace, db.Name = namespace, "db"
+	db.Spec.Selector.MatchLabels["app"], db.Spec.Template.Labels["app"] = "db", "db"
+	db.Spec.VolumeClaimTemplates[0].Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+	if err := c.Create(ctx, db); err != nil {
+		t.Fatal(err)
+	}
+	claims := func() int {
+		var list corev1.PersistentVolumeClaimList
+		if err := c.List(ctx, &list, client.InNamespace(namespace)); err != nil {
+			t.Fatal(err)
+		}
+		return len(list.Items)
+	}
+	waitFor(t, "3 claims", func() bool { return claims() == 3 })
+	waitFor(t, "3 pods", func() bool {
+		if err := c.Get(ctx, client.ObjectKeyFromObject(db), db); err != nil {
+			t.Fatal(err)
+		}
+		return db.Status.Replicas == 3
+	})
+	base := db.DeepCopy()
+	db.Spec.Replicas = ptr.To[int32](1)
+	if err := c.Patch(ctx, db, client.MergeFrom(base)); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "1 claim", func() bool { return claims() == 1 })
+}
+
+func waitFor(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); !done(); time.Sleep(50 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("no end of waiting for " + what)
+		}
+	}
+}
 
 func waitRolledOut(ctx context.Context, t *testing.T, c client.Client, set *appsv1beta1.CloneSet) {
 	t.Helper()
@@ -164,5 +225,3 @@ func installCRD(ctx context.Context, t *testing.T, c client.Client) {
 		time.Sleep(100 * time.Millisecond)
 	}
 }
-
-var _ = fmt.Sprint

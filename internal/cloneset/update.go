@@ -216,7 +216,7 @@ func (p *planner) moveInPlace(i *podInfo, target *appsv1.ControllerRevision, ste
 			}
 			if len(d.Edits) > 0 {
 				if i.state != lifecycle.PreparingUpdate && d.Wait != nil {
-					p.event(i.Pod, corev1.EventTypeNormal, "LifecycleHookBlocked", "Update", d.Wait.Message)
+					p.event(i.Pod, corev1.EventTypeNormal, "LifecycleHookBlocked", d.Wait.Message)
 				}
 				p.edit(EditPrepareUpdate, i, target.Name, d.Edits)
 			}

@@ -205,7 +205,7 @@ func (w *world) oldest() string {
 	return ""
 }
 
-func TestS_inplace_update_2_3_OneByOne(t *testing.T) {
+func TestS_inplace_update_2_S_inplace_update_3_OneByOne(t *testing.T) {
 	w := start(t, 3, inPlace, maxUnavailable("1"))
 	before := uids(w)
 	w.Writes = map[string]int{}
@@ -345,7 +345,7 @@ func TestS_cloneset_37_OthersProgress(t *testing.T) {
 	}
 }
 
-func TestS_pod_lifecycle_18_19_21_Order(t *testing.T) {
+func TestS_pod_lifecycle_18_S_pod_lifecycle_19_S_pod_lifecycle_21_Order(t *testing.T) {
 	label := func(w *world, key string, values ...string) {
 		for i, n := range w.Names() {
 			if i < len(values) && values[i] != "" {
@@ -477,7 +477,7 @@ func TestS_cloneset_33_ShortHash(t *testing.T) {
 	}
 }
 
-func TestS_cloneset_8_32_Revisions(t *testing.T) {
+func TestS_cloneset_8_S_cloneset_32_Revisions(t *testing.T) {
 	w := start(t, 2, inPlace, maxUnavailable("2"), func(s *set) {
 		limit := int32(2)
 		s.Spec.RevisionHistoryLimit = &limit

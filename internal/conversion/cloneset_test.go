@@ -160,7 +160,7 @@ func TestLists_S_platform_37(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer answer.Body.Close() //nolint:errcheck // a test
+		defer answer.Body.Close()
 		var out apiextensionsv1.ConversionReview
 		if err := json.NewDecoder(answer.Body).Decode(&out); err != nil {
 			t.Fatal(err)

@@ -36,7 +36,7 @@ func serve(w http.ResponseWriter, r *http.Request) {
 	review.Request = nil
 	w.Header().Set("Content-Type", "application/json")
 	// An error here means that the apiserver went away.
-	_ = json.NewEncoder(w).Encode(review) //nolint:errcheck // see above
+	_ = json.NewEncoder(w).Encode(review)
 }
 
 func respond(request *apiextensionsv1.ConversionRequest) *apiextensionsv1.ConversionResponse {

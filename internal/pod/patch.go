@@ -72,7 +72,7 @@ func visible(p *corev1.Pod, s Subresource) *corev1.Pod {
 	case Status:
 		v.Status.Conditions = p.Status.Conditions
 	case Main:
-		v.Spec = p.Spec
+		v.Spec, v.OwnerReferences = p.Spec, p.OwnerReferences // a release or a takeover changes the owners
 	}
 	v.Labels, v.Annotations, v.Finalizers = p.Labels, p.Annotations, p.Finalizers
 	return v

@@ -13,9 +13,11 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
@@ -172,6 +174,23 @@ func TestWriterSkipsNothing(t *testing.T) {
 	got, err := s.writer().Apply(t.Context(), base, edit(base, Status, func(p *corev1.Pod) { p.Spec.NodeName = "another" }))
 	if err != nil || got != base || len(s.bodies) > 0 {
 		t.Errorf("%v, %v, %v", got, err, s.bodies)
+	}
+}
+
+// Releasing a pod and becoming its controller are changes of owner references. A write to pods/status can't make them.
+func TestWriterOwnerReferences(t *testing.T) {
+	s := newServer()
+	s.pod.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps/v1", Kind: "X", Name: "x", UID: "x"}, {APIVersion: "apps/v1", Kind: "Y", Name: "y", UID: "y"}}
+	base := s.pod.DeepCopy()
+	released := edit(base, Main, func(p *corev1.Pod) { p.OwnerReferences = p.OwnerReferences[1:] })
+	controlled := edit(released.Pod, Main, func(p *corev1.Pod) { p.OwnerReferences[0].Controller = ptr.To(true) })
+	nothing := edit(controlled.Pod, Status, func(p *corev1.Pod) { p.OwnerReferences = nil })
+	got, err := s.writer().Apply(t.Context(), base, released, controlled, nothing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if refs := got.OwnerReferences; len(refs) != 1 || refs[0].UID != "y" || !ptr.Deref(refs[0].Controller, false) || len(s.bodies) != 2 {
+		t.Errorf("owners %+v after %v", refs, s.bodies)
 	}
 }
 

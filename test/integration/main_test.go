@@ -12,6 +12,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 
@@ -19,11 +20,19 @@ import (
 	"kruise.io/kruise/test/lab"
 )
 
+// testsAtOnce is how many tests run side by side on the shared cluster.
+const testsAtOnce = 12
+
 // shared is the cluster that tests with default gates use.
 var shared *cluster.Cluster
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	// Tests wait for the cluster most of the time, so many more can run at once than there are processors.
+	parallel := flag.Lookup("test.parallel")
+	if n, err := strconv.Atoi(parallel.Value.String()); err == nil && n < testsAtOnce {
+		_ = parallel.Value.Set(strconv.Itoa(testsAtOnce))
+	}
 	os.Exit(runWithCluster(m))
 }
 

@@ -38,7 +38,7 @@ type CloneSet struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is what is wanted.
-	// +kubebuilder:validation:XValidation:rule="self.selector == oldSelf.selector",message="selector cannot be changed"
+	// +kubebuilder:validation:XValidation:rule="(has(self.selector.matchLabels) ? self.selector.matchLabels : {}) == (has(oldSelf.selector.matchLabels) ? oldSelf.selector.matchLabels : {}) && (has(self.selector.matchExpressions) ? self.selector.matchExpressions : []) == (has(oldSelf.selector.matchExpressions) ? oldSelf.selector.matchExpressions : [])",message="updates to cloneset spec for fields other than 'replicas', 'template', 'lifecycle', 'scaleStrategy', 'updateStrategy', 'minReadySeconds', 'volumeClaimTemplates', 'revisionHistoryLimit' and 'progressDeadlineSeconds' are forbidden: 'selector' is immutable"
 	// +kubebuilder:validation:XValidation:rule="(has(self.selector.matchLabels) && size(self.selector.matchLabels) > 0) || (has(self.selector.matchExpressions) && size(self.selector.matchExpressions) > 0)",message="selector must not be empty"
 	// +optional
 	Spec CloneSetSpec `json:"spec,omitempty"`

@@ -24,7 +24,6 @@ type ContainerRecreateRequest struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is what is wanted.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="spec cannot be changed"
 	// +optional
 	Spec ContainerRecreateRequestSpec `json:"spec,omitempty"`
 	// status is what was observed; written by the controller.
@@ -48,6 +47,7 @@ type ContainerRecreateRequestList struct {
 type ContainerRecreateRequestSpec struct {
 	// podName is the pod, in the namespace of the request. It must be scheduled and active.
 	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="podName cannot be changed"
 	PodName string `json:"podName"`
 
 	// containers are the containers to restart, in this order. At least one; names must be unique and exist in the

@@ -33,7 +33,7 @@ type DaemonSet struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is what is wanted.
-	// +kubebuilder:validation:XValidation:rule="self.selector == oldSelf.selector",message="selector cannot be changed"
+	// +kubebuilder:validation:XValidation:rule="(has(self.selector.matchLabels) ? self.selector.matchLabels : {}) == (has(oldSelf.selector.matchLabels) ? oldSelf.selector.matchLabels : {}) && (has(self.selector.matchExpressions) ? self.selector.matchExpressions : []) == (has(oldSelf.selector.matchExpressions) ? oldSelf.selector.matchExpressions : [])",message="selector cannot be changed"
 	// +kubebuilder:validation:XValidation:rule="(has(self.selector.matchLabels) && size(self.selector.matchLabels) > 0) || (has(self.selector.matchExpressions) && size(self.selector.matchExpressions) > 0)",message="selector must not be empty"
 	// +optional
 	Spec DaemonSetSpec `json:"spec,omitempty"`
@@ -109,9 +109,7 @@ const (
 	StandardRollingUpdateType RollingUpdateType = "Standard"
 	// InplaceRollingUpdateType updates the pod in place if the change allows it, else recreates it.
 	InplaceRollingUpdateType RollingUpdateType = "InPlaceIfPossible"
-	// DeprecatedSurgingRollingUpdateType means Standard with maxSurge.
-	//
-	// Deprecated: use Standard.
+	// DeprecatedSurgingRollingUpdateType means Standard with maxSurge; it is no longer to be used.
 	DeprecatedSurgingRollingUpdateType RollingUpdateType = "Surging"
 )
 

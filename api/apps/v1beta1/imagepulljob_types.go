@@ -173,7 +173,7 @@ const (
 	// ImagePullJobProtectionFinalizer is the finalizer of ImagePullJobs that have to be cleaned up after.
 	ImagePullJobProtectionFinalizer = "apps.kruise.io/deletion-protection"
 	// ImagePullJobSourceSecretKey is the annotation of a synced Secret with "<namespace>/<name>" of its source.
-	ImagePullJobSourceSecretKey = "imagepulljobs.kruise.io/source-key"
+	ImagePullJobSourceSecretKey = "imagepulljobs.kruise.io/source-key" //nolint:gosec // the name of an annotation
 	// ImagePullJobReferencesKey is the annotation of a synced Secret with the jobs that need it, comma-separated.
 	ImagePullJobReferencesKey = "imagepulljobs.kruise.io/references"
 	// ImagePullJobModeKey is the annotation of a synced Secret with the scheme it belongs to.

@@ -36,7 +36,7 @@ type StatefulSet struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 
 	// spec is what is wanted.
-	// +kubebuilder:validation:XValidation:rule="self.selector == oldSelf.selector",message="selector cannot be changed"
+	// +kubebuilder:validation:XValidation:rule="(has(self.selector.matchLabels) ? self.selector.matchLabels : {}) == (has(oldSelf.selector.matchLabels) ? oldSelf.selector.matchLabels : {}) && (has(self.selector.matchExpressions) ? self.selector.matchExpressions : []) == (has(oldSelf.selector.matchExpressions) ? oldSelf.selector.matchExpressions : [])",message="selector cannot be changed"
 	// +kubebuilder:validation:XValidation:rule="(has(self.selector.matchLabels) && size(self.selector.matchLabels) > 0) || (has(self.selector.matchExpressions) && size(self.selector.matchExpressions) > 0)",message="selector must not be empty"
 	// +kubebuilder:validation:XValidation:rule="!has(self.serviceName) || !has(oldSelf.serviceName) || self.serviceName == oldSelf.serviceName",message="serviceName cannot be changed"
 	// +kubebuilder:validation:XValidation:rule="!has(self.podManagementPolicy) || !has(oldSelf.podManagementPolicy) || self.podManagementPolicy == oldSelf.podManagementPolicy",message="podManagementPolicy cannot be changed"

@@ -50,7 +50,7 @@ type PodUnavailableBudgetList struct {
 // +kubebuilder:validation:XValidation:rule="has(self.selector) == has(oldSelf.selector)",message="selector cannot be exchanged for targetRef, nor the reverse"
 type PodUnavailableBudgetSpec struct {
 	// selector selects pods of the same namespace by label. It must not be empty and cannot be changed.
-	// +kubebuilder:validation:XValidation:rule="self == oldSelf",message="selector cannot be changed"
+	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) ? self.matchLabels : {}) == (has(oldSelf.matchLabels) ? oldSelf.matchLabels : {}) && (has(self.matchExpressions) ? self.matchExpressions : []) == (has(oldSelf.matchExpressions) ? oldSelf.matchExpressions : [])",message="selector cannot be changed"
 	// +kubebuilder:validation:XValidation:rule="(has(self.matchLabels) && size(self.matchLabels) > 0) || (has(self.matchExpressions) && size(self.matchExpressions) > 0)",message="selector must not be empty"
 	// +optional
 	Selector *metav1.LabelSelector `json:"selector,omitempty"`

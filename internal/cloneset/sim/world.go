@@ -220,6 +220,19 @@ func (w *World) Apply(d *cloneset.Decision) {
 	for _, e := range d.Events {
 		w.Events = append(w.Events, e.Reason)
 	}
+	once := map[string]bool{}
+	for _, e := range d.Edits {
+		if once[e.Pod.Name] {
+			panic("two writes to pod " + e.Pod.Name)
+		}
+		once[e.Pod.Name] = true
+	}
+	for _, e := range d.Delete {
+		if once[e.Pod.Name] {
+			panic("pod " + e.Pod.Name + " is written and deleted")
+		}
+		once[e.Pod.Name] = true
+	}
 	claimsOK := true
 	for _, c := range d.Claims {
 		if w.lost() {

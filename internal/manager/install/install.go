@@ -5,6 +5,7 @@
 package install
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -44,6 +45,8 @@ type Options struct {
 	WebhookPort int
 	// Gates decide which webhooks there are; nil means defaults.
 	Gates featuregate.FeatureGate
+	// RBAC adds the manager's service account and roles.
+	RBAC bool
 	// SkipWebhooks leaves the webhook configurations out, and conversion to the apiserver, which only renames versions.
 	SkipWebhooks bool
 }
@@ -87,6 +90,13 @@ func Install(ctx context.Context, cfg *rest.Config, o Options) error {
 		m, v := webhooks.Configurations(endpoint, o.Gates, "kruise-system")
 		objects = append(objects, m, v)
 	}
+	if o.RBAC {
+		docs, err := documents("rbac/manager.yaml")
+		if err != nil {
+			return err
+		}
+		objects = append(objects, docs...)
+	}
 	for _, obj := range objects {
 		if err := apply(ctx, c, obj); err != nil {
 			return err
@@ -126,6 +136,23 @@ func CRDs(names []string) ([]*apixv1.CustomResourceDefinition, error) {
 	}
 	if names != nil && len(out) != len(names) {
 		return nil, fmt.Errorf("of the CRDs %v only %d exist", names, len(out))
+	}
+	return out, nil
+}
+
+// documents returns the objects of a manifest.
+func documents(file string) ([]any, error) {
+	b, err := config.FS.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var out []any
+	for doc := range bytes.SplitSeq(b, []byte("\n---\n")) {
+		u := &unstructured.Unstructured{}
+		if err := yaml.Unmarshal(doc, &u.Object); err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		out = append(out, u)
 	}
 	return out, nil
 }

@@ -42,7 +42,7 @@ func Check(ctx context.Context, port int, name string, roots *x509.CertPool) err
 	if err != nil {
 		return fmt.Errorf("webhook server: %w", err)
 	}
-	defer resp.Body.Close() //nolint:errcheck // nothing was written
+	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
 		return fmt.Errorf("webhook server: status %s", resp.Status)
 	}

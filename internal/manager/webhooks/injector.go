@@ -25,8 +25,13 @@ import (
 // fieldManager owns what the injector writes.
 const fieldManager = "kruise-manager-webhooks"
 
-// Groups are the API groups whose CRDs are converted by us.
-var Groups = []string{"apps.kruise.io", "policy.kruise.io", "rollouts.kruise.io"}
+// templateAnnotation held OpenKruise's copy of the wanted webhooks. Whoever could write it once decided what is called
+// for ever; it is dropped (security W22).
+const templateAnnotation = "template"
+
+// Groups are the API groups whose CRDs are converted by us. Those of rollouts.kruise.io may belong to an installation of
+// their own and are left alone.
+var Groups = []string{"apps.kruise.io", "policy.kruise.io"}
 
 // Injector makes webhook configurations and CRDs call this manager: it writes the CA bundle and the address and nothing
 // else, so selectors, policies and timeouts set by others stay (platform 5.4, W3).
@@ -157,10 +162,19 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 			changes, had = append(changes, w), false
 		}
 	}
-	if len(changes) == 0 {
+	_, cached := obj.GetAnnotations()[templateAnnotation]
+	cached = cached && i.leads()
+	if len(changes) == 0 && !cached {
 		return had, nil
 	}
-	patch := map[string]any{"metadata": map[string]any{"resourceVersion": obj.GetResourceVersion()}, "webhooks": changes}
+	metadata := map[string]any{"resourceVersion": obj.GetResourceVersion()}
+	if cached {
+		metadata["annotations"] = map[string]any{templateAnnotation: nil}
+	}
+	patch := map[string]any{"metadata": metadata, "webhooks": changes}
+	if len(changes) == 0 {
+		delete(patch, "webhooks")
+	}
 	return had, i.patch(ctx, obj, types.StrategicMergePatchType, patch)
 }
 

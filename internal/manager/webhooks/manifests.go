@@ -3,6 +3,7 @@
 package webhooks
 
 import (
+	"bytes"
 	"net"
 	"strconv"
 
@@ -10,6 +11,9 @@ import (
 	apixv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/component-base/featuregate"
+	"sigs.k8s.io/yaml"
+
+	"kruise.io/kruise/internal/manager/gates"
 )
 
 // Endpoint is where the apiserver finds the webhook server: at Host and Port, or behind a Service if Host is empty.
@@ -104,4 +108,20 @@ func (e Entry) validating(at Endpoint, g featuregate.FeatureGate, ownNamespace s
 		w.MatchConditions = []admissionv1.MatchCondition{{Name: MatchConditionName, Expression: c}}
 	}
 	return w
+}
+
+// Manifests are the configurations of a default installation as YAML, the content of config/webhook.
+func Manifests() ([]byte, error) {
+	m, v := Configurations(Endpoint{ServiceNamespace: "kruise-system", ServiceName: "kruise-webhook-service"}, gates.New(), "kruise-system")
+	var out bytes.Buffer
+	out.WriteString("# Generated from internal/manager/webhooks/inventory.go by `make generate`. DO NOT EDIT.\n")
+	for _, obj := range []any{m, v} {
+		b, err := yaml.Marshal(obj)
+		if err != nil {
+			return nil, err
+		}
+		out.WriteString("---\n")
+		out.Write(b)
+	}
+	return out.Bytes(), nil
 }

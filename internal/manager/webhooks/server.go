@@ -75,7 +75,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 		Server: webhook.NewServer(webhook.Options{WebhookMux: mux}),
 		mux:    mux,
 		log:    o.Log,
-		tls: &tls.Config{ //nolint:gosec // the floor is checked to be 1.2 or 1.3
+		tls: &tls.Config{
 			GetCertificate: o.GetCertificate, MinVersion: o.MinVersion, CipherSuites: o.CipherSuites,
 			NextProtos: []string{"http/1.1"},
 		},

@@ -67,7 +67,7 @@ func httpClient(s *Server, k *certs.Keeper) (*http.Client, string) {
 
 func post(t *testing.T, c *http.Client, url string, body io.Reader) *http.Response {
 	t.Helper()
-	resp, err := c.Post(url, "application/json", body) //nolint:noctx // a test
+	resp, err := c.Post(url, "application/json", body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func post(t *testing.T, c *http.Client, url string, body io.Reader) *http.Respon
 func TestServer(t *testing.T) {
 	s, k := serving(t, ServerOptions{})
 	c, url := httpClient(s, k)
-	if resp := post(t, c, url+"/panic-pod", nil); resp.StatusCode != 500 {
+	if resp := post(t, c, url+"/panic-pod", nil); resp.StatusCode != http.StatusInternalServerError {
 		t.Errorf("a panic: %s", resp.Status)
 	}
 	resp := post(t, c, url+"/echo", strings.NewReader("x"))
@@ -88,12 +88,12 @@ func TestServer(t *testing.T) {
 	if resp.TLS.Version != tls.VersionTLS13 || resp.ProtoMajor != 1 {
 		t.Errorf("TLS %x, HTTP/%d", resp.TLS.Version, resp.ProtoMajor)
 	}
-	if resp := post(t, c, url+"/echo", bytes.NewReader(make([]byte, 8<<20))); resp.StatusCode != 413 {
+	if resp := post(t, c, url+"/echo", bytes.NewReader(make([]byte, 8<<20))); resp.StatusCode != http.StatusRequestEntityTooLarge {
 		t.Errorf("8 MiB: %s", resp.Status)
 	}
 	c.Transport.(*http.Transport).TLSClientConfig.MaxVersion = tls.VersionTLS12
 	c.CloseIdleConnections()
-	if _, err := c.Get(url + "/healthz"); err == nil { //nolint:noctx,bodyclose // fails
+	if _, err := c.Get(url + "/healthz"); err == nil {
 		t.Error("TLS 1.2 was accepted")
 	}
 }
@@ -136,7 +136,7 @@ func TestClientCertificate(t *testing.T) {
 	}
 	s, sk := serving(t, ServerOptions{ClientCAFile: filepath.Join(dir, certs.CACert)})
 	c, url := httpClient(s, sk)
-	if resp := post(t, c, url+"/echo", nil); resp.StatusCode != 401 {
+	if resp := post(t, c, url+"/echo", nil); resp.StatusCode != http.StatusUnauthorized {
 		t.Errorf("without a certificate: %s", resp.Status)
 	}
 	if err := Check(t.Context(), s.Port(), "localhost", sk.Roots()); err != nil {

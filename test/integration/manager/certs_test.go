@@ -5,6 +5,7 @@ package manager_test
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
 	"errors"
@@ -14,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -54,24 +56,43 @@ func replicas(t *testing.T, n int) (*balancer, []*running) {
 	return b, managers
 }
 
-func TestFreshInstall_S_platform_1(t *testing.T) {
+// TestUpgradeFromOpenKruise: entries of webhooks that we don't serve and the cached template leave the configuration,
+// what somebody else added stays, and two replicas agree on the result.
+func TestUpgradeFromOpenKruise(t *testing.T) {
 	installed(t, install.Options{})
-	begin := time.Now()
+	m := mutating(t)
+	m.Annotations = map[string]string{"template": "[]", "mine": "yes"}
+	add := func(name, path string) {
+		w := m.Webhooks[0].DeepCopy()
+		w.Name, w.ClientConfig.URL = name, new("https://127.0.0.1:9876"+path)
+		w.FailurePolicy, w.MatchConditions = new(admissionv1.Ignore), nil
+		m.Webhooks = append(m.Webhooks, *w)
+	}
+	add("mbroadcastjob.kb.io", "/mutate-apps-kruise-io-broadcastjob")
+	add("mine.example.com", "/mine")
+	m.Webhooks[0].MatchConditions = nil
+	m.Webhooks[0].TimeoutSeconds = new(int32(7))
+	if err := kube.Update(t.Context(), m); err != nil {
+		t.Fatal(err)
+	}
 	replicas(t, 2)
-	if d := time.Since(begin); d > time.Minute {
-		t.Errorf("ready after %s", d)
-	}
-	data := secret(t).Data
-	for _, key := range []string{certs.CACert, certs.CAKey, certs.LeafCert, certs.LeafKey, certs.ServerCert, certs.ServerKey} {
-		if len(data[key]) == 0 {
-			t.Errorf("the Secret lacks %s", key)
+	eventually(t, 30*time.Second, "the configuration is ours", func() error {
+		m := mutating(t)
+		names := map[string]bool{}
+		for _, w := range m.Webhooks {
+			names[w.Name] = true
 		}
-	}
-	if err := injected(t, data[certs.CACert]); err != nil {
-		t.Error(err)
-	}
-	if len(clientConfigs(t)) == 0 {
-		t.Error("there are no webhooks")
+		_, cached := m.Annotations["template"]
+		if cached || m.Annotations["mine"] != "yes" || names["mbroadcastjob.kb.io"] || !names["mine.example.com"] || !names["mcloneset.kb.io"] ||
+			len(m.Webhooks[0].MatchConditions) != 1 || *m.Webhooks[0].TimeoutSeconds != 7 {
+			return fmt.Errorf("annotations %v, webhooks %v, conditions %v", m.Annotations, names, m.Webhooks[0].MatchConditions)
+		}
+		return nil
+	})
+	before := mutating(t).ResourceVersion
+	time.Sleep(3 * time.Second) // nothing to wait for: nothing may happen
+	if after := mutating(t).ResourceVersion; after != before {
+		t.Errorf("two replicas go on changing the configuration: %s, %s", before, after)
 	}
 }
 
@@ -221,16 +242,14 @@ func TestConfigurationDeleted_S_platform_7(t *testing.T) {
 	}
 	eventually(t, 10*time.Second, "the manager tells", func() error {
 		if err := m.SyncError(); err == nil || !strings.Contains(err.Error(), "kruise-validating-webhook-configuration") {
-			return fmt.Errorf("it says %v", err)
+			return fmt.Errorf("it says: %w", err)
 		}
 		return nil
 	})
 	if err := m.Ready(t.Context()); err != nil {
 		t.Errorf("the manager is not ready any more: %v", err)
 	}
-	if err := install.Install(t.Context(), cfg, install.Options{WebhookHost: "127.0.0.1"}); err != nil {
-		t.Fatal(err)
-	}
+	reinstall(t, install.Options{})
 	eventually(t, 15*time.Second, "the CA is injected", func() error { return injected(t, secret(t).Data[certs.CACert]) })
 }
 
@@ -277,7 +296,7 @@ func TestExternalCertificates_S_platform_9(t *testing.T) {
 	eventually(t, 10*time.Second, "it is not ready and says why", func() error {
 		err := m.Ready(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "kruise-mutating-webhook-configuration") {
-			return fmt.Errorf("it says %v", err)
+			return fmt.Errorf("it says: %w", err)
 		}
 		return nil
 	})
@@ -311,5 +330,37 @@ func TestExternalCertificates_S_platform_9(t *testing.T) {
 				t.Errorf("%T was written by %s", obj, f.Manager)
 			}
 		}
+	}
+}
+
+// TestServiceMode_S_platform_2: without WEBHOOK_HOST entries name the Service, and the certificate that is served is for
+// it: names, usage, chain to the CA of the Secret.
+func TestServiceMode_S_platform_2(t *testing.T) {
+	installed(t, install.Options{})
+	o := options(t)
+	o.Webhook.Host = ""
+	m := run(t, o)
+	for name, c := range clientConfigs(t) {
+		if c.URL != nil || c.Service == nil || c.Service.Name != "kruise-webhook-service" || c.Service.Namespace != "kruise-system" {
+			t.Errorf("webhook %s: %v %v", name, c.URL, c.Service)
+		}
+	}
+	for name, c := range conversions(t) {
+		if c.URL != nil || c.Service == nil || *c.Service.Path != "/convert" || *c.Service.Port != 443 {
+			t.Errorf("CRD %s: %v %v", name, c.URL, c.Service)
+		}
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(secret(t).Data[certs.CACert])
+	for _, name := range []string{"localhost", "kruise-webhook-service.kruise-system.svc"} {
+		conn, err := tls.Dial("tcp", m.WebhookAddr(), &tls.Config{RootCAs: roots, ServerName: name, MinVersion: tls.VersionTLS13})
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf := conn.ConnectionState().PeerCertificates[0]
+		if len(leaf.ExtKeyUsage) != 1 || leaf.ExtKeyUsage[0] != x509.ExtKeyUsageServerAuth || len(leaf.DNSNames) != 3 {
+			t.Errorf("usage %v, names %v", leaf.ExtKeyUsage, leaf.DNSNames)
+		}
+		_ = conn.Close()
 	}
 }

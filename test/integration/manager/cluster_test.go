@@ -60,7 +60,7 @@ func (b *balancer) set(backends ...string) {
 }
 
 func (b *balancer) forward(client net.Conn) {
-	defer client.Close() //nolint:errcheck
+	defer func() { _ = client.Close() }()
 	b.mu.Lock()
 	if len(b.backends) == 0 {
 		b.mu.Unlock()
@@ -73,7 +73,7 @@ func (b *balancer) forward(client net.Conn) {
 	if err != nil {
 		return
 	}
-	defer server.Close() //nolint:errcheck
+	defer func() { _ = server.Close() }()
 	go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
 	_, _ = io.Copy(client, server)
 }
@@ -85,7 +85,7 @@ func freeAddr(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close() //nolint:errcheck
+	defer func() { _ = l.Close() }()
 	return l.Addr().String()
 }
 

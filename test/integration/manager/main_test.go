@@ -58,11 +58,23 @@ func TestMain(m *testing.M) {
 // installed installs everything for managers that run beside the cluster.
 func installed(t *testing.T, o install.Options) {
 	t.Helper()
+	reinstall(t, o)
+	t.Cleanup(removeWebhooks)
+}
+
+// someCRDs are enough for most tests; every change of a CRD costs the apiserver dear.
+var someCRDs = []string{"clonesets.apps.kruise.io", "broadcastjobs.apps.kruise.io", "podunavailablebudgets.policy.kruise.io"}
+
+// reinstall installs some CRDs, unless o names others, and everything else.
+func reinstall(t *testing.T, o install.Options) {
+	t.Helper()
 	o.WebhookHost = "127.0.0.1"
+	if o.CRDs == nil {
+		o.CRDs = someCRDs
+	}
 	if err := install.Install(t.Context(), cfg, o); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(removeWebhooks)
 }
 
 // removeWebhooks lets other tests write while no manager runs, and forgets the certificates.

@@ -38,7 +38,7 @@ type process struct {
 func build(t *testing.T) string {
 	t.Helper()
 	bin := filepath.Join(t.TempDir(), "kruise-manager")
-	cmd := exec.Command("go", "build", "-o", bin, "kruise.io/kruise/cmd/kruise-manager") //nolint:noctx // go bounds itself
+	cmd := exec.Command("go", "build", "-o", bin, "kruise.io/kruise/cmd/kruise-manager")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("building kruise-manager: %v\n%s", err, out)
 	}
@@ -48,7 +48,7 @@ func build(t *testing.T) string {
 func startProcess(t *testing.T, bin, webhook string, webhookPort int, args ...string) *process {
 	t.Helper()
 	p := &process{metrics: freeAddr(t), health: freeAddr(t), ended: make(chan struct{}), out: &bytes.Buffer{}}
-	p.cmd = exec.Command(bin, append([]string{ //nolint:gosec,noctx // our binary, stopped below
+	p.cmd = exec.Command(bin, append([]string{
 		"--kubeconfig", theLab.Kubeconfig(), "--metrics-addr", p.metrics, "--health-probe-addr", p.health,
 		"--enable-pprof=false", "--logtostderr=true", "--webhook-listen-addr", webhook,
 	}, args...)...)
@@ -214,9 +214,7 @@ func TestCRDInstalledLater_S_platform_17(t *testing.T) {
 		return nil
 	})
 	for round := range 2 {
-		if err := install.Install(t.Context(), cfg, install.Options{WebhookHost: "127.0.0.1"}); err != nil {
-			t.Fatal(err)
-		}
+		reinstall(t, install.Options{})
 		eventually(t, 10*time.Second, "the CloneSet controller runs", func() error {
 			if n := m.RunningFeatures(); n != 2 {
 				return fmt.Errorf("%d features run", n)

@@ -1,0 +1,151 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloneset_test
+
+import (
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+
+	"kruise.io/kruise/api/apps/pub"
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/cloneset"
+	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/internal/pod/lifecycle"
+)
+
+func grace(seconds int32) edit {
+	return func(s *set) {
+		rolling(s).InPlaceUpdateStrategy = &pub.InPlaceUpdateStrategy{GracePeriodSeconds: seconds}
+	}
+}
+
+func TestS_inplace_update_8_S_inplace_update_9_S_inplace_update_30_Grace(t *testing.T) {
+	w := start(t, 3, inPlace, maxUnavailable("1"), grace(10))
+	w.change(image("app:v2"))
+	d := w.Reconcile()
+	if len(d.Edits) != 1 || d.RequeueAfter <= 0 || d.RequeueAfter > 10*time.Second {
+		t.Fatalf("%d edits, requeue after %s", len(d.Edits), d.RequeueAfter)
+	}
+	p := d.Edits[0].Pod.Name
+	w.settle()
+	w.want(3, 1, 2)
+	w.wantStatus(func(s appsv1beta1.CloneSetStatus) bool { return s.UpdatedReplicas == 1 })
+	if q := w.Pods[p]; q.Spec.Containers[0].Image != "app:v1" || q.Annotations[pub.InPlaceUpdateGraceKey] == "" || pod.RevisionOf(q) != w.Set.Status.UpdateRevision {
+		t.Errorf("during the grace period: %v %s", q.Annotations, q.Spec.Containers[0].Image)
+	}
+	w.advance(10 * time.Second)
+	w.Reconcile()
+	if q := w.Pods[p]; q.Spec.Containers[0].Image != "app:v2" || q.Annotations[pub.InPlaceUpdateGraceKey] != "" {
+		t.Errorf("after the grace period: %v %s", q.Annotations, q.Spec.Containers[0].Image)
+	}
+	for range 3 {
+		w.settle()
+		w.advance(10 * time.Second)
+	}
+	w.settle()
+	w.want(3, 3, 3)
+}
+
+func TestRollbackDuringGrace(t *testing.T) {
+	// inplace-update weakness 18: the containers are never touched.
+	w := start(t, 2, inPlace, maxUnavailable("1"), grace(10))
+	before := uids(w)
+	w.change(image("app:v2"))
+	w.settle()
+	w.want(2, 1, 1)
+	w.change(image("app:v1"))
+	w.settle()
+	w.want(2, 2, 2)
+	for _, p := range w.pods() {
+		if p.Status.ContainerStatuses[0].RestartCount != 0 || !before[string(p.UID)] {
+			t.Errorf("pod %+v", p.Status)
+		}
+	}
+}
+
+func TestS_inplace_update_19_InjectedSidecar(t *testing.T) {
+	w := start(t, 2, inPlace, maxUnavailable("1"))
+	for _, n := range w.Names() {
+		w.ChangePod(n, func(p *corev1.Pod) {
+			p.Spec.Containers = append([]corev1.Container{{Name: "log", Image: "log:v1"}}, p.Spec.Containers...)
+		})
+	}
+	w.settle()
+	w.change(image("app:v2"))
+	w.settle()
+	w.want(2, 2, 2)
+	for _, p := range w.pods() {
+		if p.Spec.Containers[0].Image != "log:v1" || p.Spec.Containers[1].Image != "app:v2" {
+			t.Errorf("containers %+v", p.Spec.Containers)
+		}
+	}
+}
+
+func cpu(v string) edit {
+	return func(s *set) {
+		s.Spec.Template.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: quantity(v)}
+	}
+}
+
+func TestS_inplace_update_21_Resources(t *testing.T) {
+	w := start(t, 2, inPlace, maxUnavailable("1"), cpu("100m"))
+	w.Gates.VerticalScaling = true
+	before := uids(w)
+	w.change(cpu("200m"))
+	d := w.Reconcile()
+	resized := false
+	for _, e := range d.Edits[0].Edits {
+		resized = resized || e.Subresource == pod.Resize
+	}
+	p := w.one(lifecycle.Updating)
+	if !resized || len(d.Edits) != 1 || !pod.IsReady(w.Pods[p]) {
+		t.Errorf("resized %v, %d edits", resized, len(d.Edits))
+	}
+	w.wantStatus(func(s appsv1beta1.CloneSetStatus) bool { return s.ReadyReplicas == 2 })
+	w.settle()
+	w.want(2, 2, 2)
+	if kept(w, before) != 2 {
+		t.Error("a pod was recreated")
+	}
+	w.Gates.VerticalScaling = false
+	w.change(cpu("300m"))
+	w.settle()
+	w.want(2, 2, 2)
+	if kept(w, before) != 0 {
+		t.Error("S_inplace_update_23: without the gate pods are recreated")
+	}
+}
+
+func TestS_inplace_update_32_Budget(t *testing.T) {
+	w := start(t, 3, inPlace, maxUnavailable("3"))
+	w.change(image("app:v2"))
+	plan := func(allowed int) cloneset.Decision {
+		s := w.Snapshot()
+		s.BudgetAllows = func(*corev1.Pod) (bool, string) {
+			allowed--
+			return allowed >= 0, "the budget allows no more"
+		}
+		return cloneset.Plan(s)
+	}
+	d := plan(0)
+	if d.Changes() || d.RequeueAfter != time.Second {
+		t.Errorf("%+v", d)
+	}
+	w.wantWait(d, cloneset.WaitBudget)
+	if d := plan(1); len(d.Edits) != 1 {
+		t.Errorf("%d edits", len(d.Edits))
+	}
+}
+
+func TestMetadataOnlyChangeCostsNothing(t *testing.T) {
+	// inplace-update weakness 9: no pod leaves traffic, so all are written at once, whatever maxUnavailable says.
+	w := start(t, 5, inPlace, maxUnavailable("1"))
+	w.change(func(s *set) { s.Spec.Template.Labels["tier"] = "x" })
+	w.Reconcile()
+	w.want(5, 5, 5)
+	if n := w.count(func(p *corev1.Pod) bool { return p.Labels["tier"] == "x" }); n != 5 {
+		t.Errorf("%d pods have the label", n)
+	}
+}

@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cloneset
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+)
+
+func withClaims(s *appsv1beta1.CloneSet) {
+	s.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{{ObjectMeta: metav1.ObjectMeta{Name: "data"}}}
+	s.Spec.VolumeClaimTemplates[0].Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Gi")}
+}
+
+func (f *fixture) must(err error) {
+	f.t.Helper()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+func (f *fixture) claims() []corev1.PersistentVolumeClaim {
+	f.t.Helper()
+	var list corev1.PersistentVolumeClaimList
+	f.must(f.server.List(context.Background(), &list))
+	return list.Items
+}
+
+// The cache shows claims earlier than the pods they are for, as it may after a lost answer or a change of leader.
+func TestClaimsOfUnseenPodsAreKept(t *testing.T) {
+	blind := false
+	f := newFixture(t, interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, opts ...client.ListOption) error {
+		if _, ok := l.(*corev1.PodList); ok && blind {
+			return nil
+		}
+		return c.List(ctx, l, opts...)
+	}}, withClaims)
+	_, err := f.reconcileOnce()
+	f.must(err)
+	blind = true
+	before := f.claims()
+	_, err = f.reconcileOnce()
+	f.must(err)
+	for _, c := range before {
+		f.must(f.server.Get(context.Background(), client.ObjectKeyFromObject(&c), &c))
+	}
+	blind = false
+	for _, name := range f.podNames() {
+		f.must(f.server.Delete(context.Background(), &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: name}}))
+	}
+	before = f.claims()
+	_, err = f.reconcileOnce()
+	f.must(err)
+	for _, c := range before {
+		if err := f.server.Get(context.Background(), client.ObjectKeyFromObject(&c), &c); !apierrors.IsNotFound(err) {
+			t.Errorf("claim %s of a pod that is gone: %v", c.Name, err)
+		}
+	}
+}
+
+// Somebody takes the id label off a running pod: its claims are in use all the same.
+func TestClaimsOfPodsWithoutIDAreKept(t *testing.T) {
+	f := newFixture(t, interceptor.Funcs{}, withClaims)
+	_, err := f.reconcileOnce()
+	f.must(err)
+	for _, name := range f.podNames() {
+		p := &corev1.Pod{}
+		f.must(f.server.Get(context.Background(), client.ObjectKey{Namespace: "ns", Name: name}, p))
+		delete(p.Labels, appsv1beta1.CloneSetInstanceID)
+		f.must(f.server.Update(context.Background(), p))
+	}
+	d := f.plan()
+	if len(d.Claims) != 0 {
+		t.Errorf("%d changes of claims", len(d.Claims))
+	}
+}
+
+func (f *fixture) plan() Decision {
+	f.t.Helper()
+	s, err := f.observe(context.Background(), f.set(), mustSelector(f.t, f.set()))
+	f.must(err)
+	return Plan(*s)
+}
+
+// A user edits the CloneSet while it is reconciled: neither the edit nor a status of another hand is overwritten.
+func TestWritesOnTopOfUnseenVersions(t *testing.T) {
+	var f *fixture
+	edit := false
+	f = newFixture(t, interceptor.Funcs{SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+		if _, ok := o.(*appsv1beta1.CloneSet); ok && edit {
+			edit = false
+			set := f.set()
+			set.Generation++
+			set.Spec.ScaleStrategy.PodsToDelete = append(set.Spec.ScaleStrategy.PodsToDelete, f.podNames()[0])
+			f.must(f.server.Update(ctx, set))
+			set.Status.CurrentRevision = "of-another-hand"
+			f.must(f.server.Status().Update(ctx, set))
+		}
+		return c.SubResource(sub).Patch(ctx, o, p, opts...)
+	}})
+	_, err := f.reconcileOnce()
+	f.must(err)
+	set := f.set()
+	set.Generation, set.Spec.ScaleStrategy.PodsToDelete = 2, []string{"web-gone"}
+	f.must(f.server.Update(context.Background(), set))
+	edit = true
+	result, err := f.reconcileOnce()
+	f.must(err)
+	if result.RequeueAfter == 0 || result.RequeueAfter > again {
+		t.Errorf("no other look soon: %+v", result)
+	}
+	set = f.set()
+	if set.Status.CurrentRevision != "of-another-hand" {
+		t.Errorf("the status of a version that was never seen was overwritten: %+v", set.Status)
+	}
+	if names := set.Spec.ScaleStrategy.PodsToDelete; len(names) != 2 {
+		t.Errorf("podsToDelete is %v: a name that was added meanwhile is lost", names)
+	}
+}
+
+// A persistent failure of one thing does not keep the timers of others from running.
+func TestTimersOutliveErrors(t *testing.T) {
+	refuse := false
+	f := newFixture(t, interceptor.Funcs{Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+		if isPod(o) && refuse {
+			return errors.New("no")
+		}
+		return c.Create(ctx, o, opts...)
+	}}, func(s *appsv1beta1.CloneSet) { s.Spec.MinReadySeconds = 1000 })
+	var after time.Duration
+	f.later = func(_ ctrl.Request, d time.Duration) { after = d }
+	_, err := f.reconcileOnce()
+	f.must(err)
+	for _, name := range f.podNames() {
+		p := &corev1.Pod{}
+		f.must(f.server.Get(context.Background(), client.ObjectKey{Namespace: "ns", Name: name}, p))
+		p.Labels["lifecycle.apps.kruise.io/state"] = "Normal"
+		f.must(f.server.Update(context.Background(), p))
+		p.Status.Phase = corev1.PodRunning
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+		f.must(f.server.Status().Update(context.Background(), p))
+	}
+	set := f.set()
+	set.Spec.Replicas = ptr.To[int32](6)
+	f.must(f.server.Update(context.Background(), set))
+	refuse = true
+	result, err := f.reconcileOnce()
+	if err == nil || result.RequeueAfter != 0 {
+		t.Errorf("got %+v, %v", result, err)
+	}
+	if after == 0 {
+		t.Error("the next look waits for the retry of the error")
+	}
+}
