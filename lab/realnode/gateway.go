@@ -141,7 +141,7 @@ func (g *gateway) attachNodes(l net.Listener) error {
 			return err
 		}
 		go func() {
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			if err := attach(conn); err != nil {
 				log.Printf("attach a node: %v", err)
 				fmt.Fprintf(conn, "error %v\n", err)
@@ -212,13 +212,13 @@ func (g *gateway) forward(l net.Listener, address string) error {
 			return err
 		}
 		go func() {
-			defer conn.Close()
+			defer func() { _ = conn.Close() }()
 			up, err := g.host.dial(context.Background(), "tcp4", address)
 			if err != nil {
 				log.Printf("%s: %v", address, err)
 				return
 			}
-			defer up.Close()
+			defer func() { _ = up.Close() }()
 			join(conn, up)
 		}()
 	}
@@ -265,13 +265,13 @@ func (g *gateway) egress(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, err.Error(), http.StatusBadGateway)
 		return
 	}
-	defer up.Close()
+	defer func() { _ = up.Close() }()
 	w.WriteHeader(http.StatusOK)
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if err := buffered.Flush(); err != nil {
 		return
 	}

@@ -32,7 +32,7 @@ const Name = "lab-registry"
 const (
 	PrivatePrefix = "private/"
 	User          = "lab"
-	Password      = "secret" //nolint:gosec // of a registry on loopback
+	Password      = "secret" // of a registry on loopback, no secret
 )
 
 // Config says where the registry listens.

@@ -106,15 +106,16 @@ func (w *world) kubectl(args ...string) (string, error) {
 
 // webContainer is a web server that ends at once when it is told to.
 func webContainer(name, image string, port int32) corev1.Container {
-	probe := func(path string) *corev1.Probe {
+	probe := func(path string, failures int32) *corev1.Probe {
 		return &corev1.Probe{
-			PeriodSeconds: 1, FailureThreshold: 1,
+			PeriodSeconds: 1, FailureThreshold: failures,
 			ProbeHandler: corev1.ProbeHandler{HTTPGet: &corev1.HTTPGetAction{Path: path, Port: intstr.FromInt32(port)}},
 		}
 	}
 	return corev1.Container{
 		Name: name, Image: image, Env: []corev1.EnvVar{{Name: "PORT", Value: fmt.Sprint(port)}},
-		ReadinessProbe: probe("/ready"), LivenessProbe: probe("/healthz"),
+		// A process that a busy machine takes seconds to start must not look like a dead one.
+		ReadinessProbe: probe("/ready", 1), LivenessProbe: probe("/healthz", 5),
 	}
 }
 
