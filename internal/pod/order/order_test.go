@@ -208,6 +208,24 @@ func TestScatter(t *testing.T) {
 	}
 }
 
+// Priority decides among the pods of a kind; scattering comes after it and has the last word on the pattern.
+func TestScatterAfterPriority(t *testing.T) {
+	pods := pattern("u u u m m m")
+	pods[2].Labels["first"], pods[4].Labels["first"] = "1", "2"
+	got := ForUpdate(shuffled(pods), pods, UpdateOrder{
+		Priority: &pub.UpdatePriorityStrategy{WeightPriority: []pub.UpdatePriorityWeightTerm{{
+			Weight: 10, MatchSelector: metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "first", Operator: metav1.LabelSelectorOpExists}}},
+		}}},
+		Scatter: fooBar,
+	})
+	if diff := cmp.Diff("m u u m u m", kinds(got)); diff != "" {
+		t.Error(diff)
+	}
+	if got[0].Labels["first"] != "2" || got[1].Labels["first"] != "1" {
+		t.Errorf("not by priority inside the kinds: %s", names(got))
+	}
+}
+
 func TestScatterSeveralTerms(t *testing.T) {
 	pods := pattern("u u u u u u m m")
 	for _, p := range pods[:3] {
