@@ -164,7 +164,9 @@ func TestS_pod_lifecycle_8_MarkedNotReady(t *testing.T) {
 		t.Errorf("%d pods, the pod is in state %s", len(w.activePods()), w.pod(p.Name).Labels[pub.LifecycleStateKey])
 	}
 	w.labelPod(p.Name, blockLabel, "false")
-	w.waitPods("it is replaced", func(active []corev1.Pod) bool { return inService(active) == 2 && !slices.Contains(names(active), p.Name) })
+	w.waitPods("it is replaced", func(active []corev1.Pod) bool {
+		return inService(active) == 2 && !slices.Contains(names(active), p.Name)
+	})
 }
 
 // S_pod_lifecycle_9: a pod that was named for deletion is not taken back, and replaced when it is gone, or at once.
