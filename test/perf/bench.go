@@ -132,17 +132,25 @@ func (b *bench) phase(ctx context.Context, change func() error, done func() bool
 		return nil, err
 	}
 	f.ManagerCPUSeconds = (after - cpu).Seconds()
-	counts, _, err := lab.CountWrites(auditLog, mark, lab.InNamespace(b.workload.namespace))
-	if err != nil {
+	if err := b.count(f, mark); err != nil {
 		return nil, err
-	}
-	for w, n := range counts {
-		if b.workload.wrote(w) {
-			f.add(w, n)
-		}
 	}
 	f.scale(b.workload.pods)
 	return f, nil
+}
+
+// count adds up the writes that were made on behalf of the workload since mark.
+func (b *bench) count(f *phaseFigures, mark int64) error {
+	mine := lab.InNamespace(b.workload.namespace)
+	for e, err := range lab.AuditEntries(b.cluster.AuditLog(), mark) {
+		if err != nil {
+			return err
+		}
+		if e.IsWrite() && mine(e) && b.workload.wrote(e) {
+			f.add(e)
+		}
+	}
+	return nil
 }
 
 // waitQuiet returns when nobody has written in the workload's namespace for a while.

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"text/tabwriter"
+	"time"
 
 	"kruise.io/kruise/test/lab"
 )
@@ -40,22 +41,24 @@ type phaseFigures struct {
 	StatusPerSecond   float64            `json:"workloadStatusWritesPerSecond"`
 	Conflicts         int                `json:"conflicts"`
 	ConflictShare     float64            `json:"conflictShare"`
+
+	statusWrites []time.Time
 }
 
-func (f *phaseFigures) add(w lab.Write, n int) {
-	key := w.Verb + " " + w.Resource
-	if w.Subresource != "" {
-		key += "/" + w.Subresource
+func (f *phaseFigures) add(e lab.AuditEntry) {
+	key := e.Verb + " " + e.Resource
+	if e.Subresource != "" {
+		key += "/" + e.Subresource
 	}
-	f.Writes[key] += n
-	if w.Code == http.StatusConflict {
-		f.Conflicts += n
+	f.Writes[key]++
+	if e.Code == http.StatusConflict {
+		f.Conflicts++
 	}
-	if w.Resource == "pods" {
-		f.TotalPerPod += float64(n)
-	}
-	if w.Subresource == "status" && w.Resource != "pods" {
-		f.StatusPerSecond += float64(n)
+	switch {
+	case e.Resource == "pods":
+		f.TotalPerPod++
+	case e.Subresource == "status":
+		f.statusWrites = append(f.statusWrites, e.Time)
 	}
 }
 
@@ -68,7 +71,10 @@ func (f *phaseFigures) scale(pods int) {
 		f.WritesPerPod[key] = float64(n) / float64(pods)
 	}
 	f.TotalPerPod /= float64(pods)
-	f.StatusPerSecond /= max(f.Seconds, 1)
+	// n writes have n-1 gaps between the first and the last.
+	if n := len(f.statusWrites); n > 1 {
+		f.StatusPerSecond = float64(n-1) / max(f.statusWrites[n-1].Sub(f.statusWrites[0]).Seconds(), 1)
+	}
 	f.ManagerCPUms = f.ManagerCPUSeconds * 1000 / float64(pods)
 	f.ConflictShare = float64(f.Conflicts) / float64(max(all, 1))
 }

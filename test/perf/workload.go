@@ -29,7 +29,7 @@ type workload struct {
 	setImage        func(image string)
 	setReplicas     func(n int32)
 	// wrote tells whether a write was made on behalf of the workload: by its controllers, not by scheduler or kubelet.
-	wrote func(w lab.Write) bool
+	wrote func(e lab.AuditEntry) bool
 }
 
 func podTemplate() corev1.PodTemplateSpec {
@@ -59,7 +59,7 @@ func cloneSet(pods int, maxUnavailable string) workload {
 		kind: "CloneSet", namespace: cs.Namespace, pods: pods, object: cs,
 		setImage:    func(image string) { cs.Spec.Template.Spec.Containers[0].Image = image },
 		setReplicas: func(n int32) { cs.Spec.Replicas = &n },
-		wrote:       func(w lab.Write) bool { return w.Agent == "kruise-manager" },
+		wrote:       func(e lab.AuditEntry) bool { return e.Agent() == "kruise-manager" },
 	}
 }
 
@@ -76,8 +76,8 @@ func deployment(pods int, maxUnavailable string) workload {
 		kind: "Deployment", namespace: d.Namespace, pods: pods, object: d,
 		setImage:    func(image string) { d.Spec.Template.Spec.Containers[0].Image = image },
 		setReplicas: func(n int32) { d.Spec.Replicas = &n },
-		wrote: func(w lab.Write) bool {
-			return strings.HasSuffix(w.User, ":deployment-controller") || strings.HasSuffix(w.User, ":replicaset-controller") || w.Agent == "kruise-manager"
+		wrote: func(e lab.AuditEntry) bool {
+			return strings.HasSuffix(e.User, ":deployment-controller") || strings.HasSuffix(e.User, ":replicaset-controller") || e.Agent() == "kruise-manager"
 		},
 	}
 }
