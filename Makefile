@@ -43,8 +43,9 @@ bench: build ## Measure CloneSets beside Deployments on simulated nodes, and the
 	@go run ./test/perf $(BENCHFLAGS)
 
 .PHONY: e2e
-e2e: ## Run the tests that need real nodes.
-	@echo "make e2e: real nodes are not built yet (docs/architecture.md, What is not there yet)" >&2; exit 2
+e2e: build ## Run the tests that need real nodes (root, Linux; installs a container runtime from Debian packages).
+	@hack/install-node-deps.sh
+	@$(TIMED) "e2e tests on real nodes" env KRUISE_E2E=1 go test -count=1 -timeout 25m $(TESTFLAGS) ./test/e2e/...
 
 .PHONY: generate
 generate: ## Regenerate deep copies, CRDs, webhook configurations, RBAC, the client and the API reference.

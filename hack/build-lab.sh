@@ -19,3 +19,5 @@ start=$SECONDS
   done ) & ticker=$!
 trap 'kill $ticker 2>/dev/null || true' EXIT
 CGO_ENABLED=0 go build -ldflags "$flags" -o "$out" .
+# What runs in the containers of tests on real nodes; it goes into images that the lab makes when it starts.
+CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o "$(dirname "$out")/lab-app" ./app

@@ -36,7 +36,7 @@ func newCommand() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&dir, "dir", def, "directory of the lab (default from $"+dirFromEnv+")")
 	root.AddCommand(upCommand(&dir), downCommand(&dir), statusCommand(&dir), kubeconfigCommand(&dir),
-		logsCommand(&dir), nodesCommand(&dir), kubectlCommand(&dir))
+		logsCommand(&dir), nodesCommand(&dir), nodeCommand(&dir), kubectlCommand(&dir))
 	return root
 }
 
@@ -56,7 +56,7 @@ func upCommand(dir *string) *cobra.Command {
 					*d = -1
 				}
 			}
-			if o.Nodes == 0 {
+			if o.Nodes == 0 || o.RealNodes > 0 && !cmd.Flags().Changed("nodes") {
 				o.Nodes = -1
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), os.Interrupt, syscall.SIGTERM)
@@ -67,7 +67,7 @@ func upCommand(dir *string) *cobra.Command {
 			}
 			s := lab.State
 			fmt.Printf("lab ready: Kubernetes %s, %d nodes, started in %.1f s\nexport KUBECONFIG=%s\n",
-				s.KubernetesVersion, s.Nodes, s.StartSeconds, s.Kubeconfig)
+				s.KubernetesVersion, s.Nodes+s.RealNodes, s.StartSeconds, s.Kubeconfig)
 			if !o.Attached {
 				return nil
 			}
@@ -87,6 +87,7 @@ func upCommand(dir *string) *cobra.Command {
 	}
 	f := cmd.Flags()
 	f.IntVar(&o.Nodes, "nodes", 3, "simulated nodes")
+	f.IntVar(&o.RealNodes, "real-nodes", 0, "nodes with a kubelet and a container runtime (root only; then --nodes is 0 unless given)")
 	f.IntVar(&o.PodsPerNode, "pods-per-node", 250, "pods that a simulated node takes")
 	f.DurationVar(&o.StartDelay, "start-delay", time.Second, "from a pod's arrival on its node to its containers running")
 	f.DurationVar(&o.RestartDelay, "restart-delay", time.Second, "from a container's stop for a restart to it running again")

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"os"
 
@@ -15,25 +16,33 @@ import (
 	kubectlutil "k8s.io/kubectl/pkg/cmd/util"
 	apiserver "k8s.io/kubernetes/cmd/kube-apiserver/app"
 	controllermanager "k8s.io/kubernetes/cmd/kube-controller-manager/app"
+	proxy "k8s.io/kubernetes/cmd/kube-proxy/app"
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
+	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 	kwokconfig "sigs.k8s.io/kwok/pkg/config"
 	kwok "sigs.k8s.io/kwok/pkg/kwok/cmd"
 	kwoklog "sigs.k8s.io/kwok/pkg/log"
 	kwoksignals "sigs.k8s.io/kwok/pkg/utils/signals"
 
 	"kruise.io/kruise/lab/cluster"
+	"kruise.io/kruise/lab/realnode"
+	"kruise.io/kruise/lab/registry"
 )
 
 const kubectlName = "kubectl"
 
 // components maps the name a process runs under to its entry point. Entry points read os.Args and return the exit code.
-// Components of real nodes (kubelet, kube-proxy) will join this list.
 var components = map[string]func() int{
 	cluster.Etcd:              runEtcd,
 	cluster.APIServer:         func() int { return cli.Run(apiserver.NewAPIServerCommand()) },
 	cluster.ControllerManager: func() int { return cli.Run(controllermanager.NewControllerManagerCommand()) },
 	cluster.Scheduler:         func() int { return cli.Run(scheduler.NewSchedulerCommand()) },
 	cluster.Kwok:              runKwok,
+	cluster.Kubelet:           func() int { return cli.Run(kubelet.NewKubeletCommand(context.Background())) },
+	cluster.Proxy:             func() int { return cli.Run(proxy.NewProxyCommand()) },
+	realnode.Gateway:          func() int { return realnode.RunGateway(os.Args[1]) },
+	realnode.Init:             func() int { return realnode.RunInit(os.Args[1]) },
+	registry.Name:             func() int { return runRegistry(os.Args[1]) },
 	kubectlName:               runKubectl,
 }
 
@@ -73,4 +82,13 @@ func runKwok() int {
 // from programs that don't know them.
 func forgetGlobalFlags() {
 	pflag.CommandLine = pflag.NewFlagSet(os.Args[0], pflag.ExitOnError)
+}
+
+func runRegistry(configPath string) int {
+	var c registry.Config
+	if err := realnode.Load(configPath, &c); err != nil {
+		fmt.Fprintln(os.Stderr, "registry:", err)
+		return 1
+	}
+	return registry.Run(c)
 }

@@ -96,12 +96,16 @@ func (p *planner) preDownloadAfter() int32 {
 	return ptr.Deref(p.inPlaceStrategy().ImagePreDownloadMinUpdatedReadyPods, 0)
 }
 
-// updatedReadyPods is the number reported, 0 until the status is about the update revision.
+// updatedReadyPods counts the pods themselves: the status lags behind, and the reconcile that brings it up to date may be
+// the last for a long time.
 func (p *planner) updatedReadyPods() int32 {
-	if p.cs.Status.UpdateRevision != p.s.Revisions.Update.Name {
-		return 0
+	n := int32(0)
+	for _, i := range p.active {
+		if i.updated && i.ready {
+			n++
+		}
 	}
-	return p.cs.Status.UpdatedReadyReplicas
+	return n
 }
 
 // preDownloadNeedless says whether pulling ahead would gain nothing.

@@ -37,6 +37,9 @@ func Features() []Feature {
 			Controllers: cloneSetController,
 			Webhooks:    cloneSetWebhooks,
 		},
+		imagePullFeature(),
+		containerRecreateFeature(),
+		launchPriorityFeature(),
 	}
 }
 

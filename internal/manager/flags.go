@@ -36,8 +36,8 @@ type Flags struct {
 // workerFlags are the controllers whose number of workers can be set; the value tells whether the controller exists.
 var workerFlags = map[string]bool{
 	"cloneset": true, "statefulset": false, "daemonset": false, "uniteddeployment": false, "sidecarset": false,
-	"workloadspread": false, "broadcastjob": false, "advancedcronjob": false, "imagepulljob": false, "nodeimage": false,
-	"crr": false, "podunavailablebudget": false, "resourcedistribution": false, "persistentpodstate": false,
+	"workloadspread": false, "broadcastjob": false, "advancedcronjob": false, "imagepulljob": true, "nodeimage": true,
+	"crr": true, "podunavailablebudget": false, "resourcedistribution": false, "persistentpodstate": false,
 	"podprobemarker": false, "nodepodprobe": false, "sidecarterminator": false,
 }
 
@@ -130,6 +130,8 @@ func (f *Flags) register() {
 	fs.DurationVar(&o.RateLimiter.MaxDelay, "rate-limiter-max-delay", o.RateLimiter.MaxDelay, "Longest delay of a retried item.")
 	fs.Float64Var(&o.RateLimiter.QPS, "rate-limiter-qps", o.RateLimiter.QPS, "Retries per second over all items of a controller.")
 	fs.IntVar(&o.RateLimiter.BucketSize, "rate-limiter-bucket-size", o.RateLimiter.BucketSize, "Burst of retries over all items of a controller.")
+	fs.DurationVar(&o.NodeImageCreationDelay, "nodeimage-creation-delay", o.NodeImageCreationDelay, "Time between a node becoming ready and its NodeImage.")
+	fs.StringSliceVar(&o.PullSecretTypes, "pull-secret-types", o.PullSecretTypes, "Types of pull secrets that are copied for the node agents; * copies all.")
 	fs.IntVar(&o.DefaultNodeImageTTLSeconds, "default-ttlseconds-for-always-nodeimage", o.DefaultNodeImageTTLSeconds, "Seconds (0 to 2678400) that a finished always-pull image stays in a NodeImage.")
 	fs.BoolVar(&o.CloneSetScalingExcludePreparingDelete, "cloneset-scaling-exclude-preparing-delete", false, "Leave pods in state PreparingDelete out of CloneSet scaling.")
 	fs.DurationVar(&f.expectationTimeout, "expectation-timeout", 5*time.Minute, "Without effect: caches see their own writes, nothing has to be expected.")
@@ -181,7 +183,6 @@ func (f *Flags) registerNotYet() {
 	fs.String("ws-enabled-versioned-status", "deployment,replicaset", "Workload kinds with a WorkloadSpread status per revision.")
 	fs.Bool("assign-pods-by-scheduler", true, "DaemonSet pods are bound by the scheduler.")
 	fs.Bool("assign-bcj-pods-by-scheduler", true, "BroadcastJob pods are bound by the scheduler.")
-	fs.Duration("nodeimage-creation-delay", 30*time.Second, "Time between a node becoming ready and its NodeImage.")
 	fs.Bool("metrics-secure", false, "HTTPS and authorization on /metrics.")
 	fs.String("delegated-capability-check", "Warn", "Off, Warn or Enforce.")
 	fs.String("secret-delivery", "namespace", "namespace or broker.")

@@ -14,6 +14,7 @@ import (
 
 	"k8s.io/component-base/featuregate"
 
+	"kruise.io/kruise/internal/imagepull"
 	"kruise.io/kruise/internal/manager/gates"
 )
 
@@ -55,6 +56,10 @@ type Options struct {
 
 	// DefaultNodeImageTTLSeconds is validated already; it takes effect with ImagePullJob.
 	DefaultNodeImageTTLSeconds int
+	// NodeImageCreationDelay is how long a node must be ready before it gets a NodeImage.
+	NodeImageCreationDelay time.Duration
+	// PullSecretTypes are the types of pull secrets that are copied for the node agents; "*" copies all.
+	PullSecretTypes []string
 	// AllowPrivileged accepts privileged containers in pod templates.
 	AllowPrivileged bool
 	// CloneSetScalingExcludePreparingDelete leaves pods in state PreparingDelete out of CloneSet's scaling arithmetic.
@@ -138,7 +143,9 @@ func NewOptions() (*Options, error) {
 		DefaultNodeImageTTLSeconds: 300,
 		AllowPrivileged:            true,
 		PodNamespace:               env("POD_NAMESPACE", "kruise-system"),
-		DaemonConfigNamespace:      env("KRUISE_DAEMON_CONFIG_NS", "kruise-daemon-config"),
+		NodeImageCreationDelay:     30 * time.Second,
+		PullSecretTypes:            imagepull.DefaultSecretTypes(),
+		DaemonConfigNamespace:      env("KRUISE_DAEMON_CONFIG_NS", imagepull.DefaultConfigNamespace),
 		Webhook: WebhookOptions{
 			Host:          os.Getenv("WEBHOOK_HOST"),
 			Port:          9876,

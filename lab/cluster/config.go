@@ -98,6 +98,12 @@ func writeConfigs(f files, p Ports, d stages.Delays) error {
 
 // writeKubeconfig writes a kubeconfig that stands alone: authority and client certificate are inside.
 func (f files) writeKubeconfig(path, client string, p Ports) error {
+	return f.writeKubeconfigFor(path, client, url(p.APIServer, ""), "")
+}
+
+// writeKubeconfigFor writes a kubeconfig for an apiserver that is reached at another URL than its own; serverName is
+// the name that its certificate is checked for, default the URL's.
+func (f files) writeKubeconfigFor(path, client, server, serverName string) error {
 	ca, err := os.ReadFile(f.pki.crt(clusterCA))
 	if err != nil {
 		return err
@@ -111,7 +117,7 @@ func (f files) writeKubeconfig(path, client string, p Ports) error {
 		return err
 	}
 	cfg := clientcmdapi.NewConfig()
-	cfg.Clusters["lab"] = &clientcmdapi.Cluster{Server: url(p.APIServer, ""), CertificateAuthorityData: ca}
+	cfg.Clusters["lab"] = &clientcmdapi.Cluster{Server: server, TLSServerName: serverName, CertificateAuthorityData: ca}
 	cfg.AuthInfos[client] = &clientcmdapi.AuthInfo{ClientCertificateData: crt, ClientKeyData: key}
 	cfg.Contexts["lab"] = &clientcmdapi.Context{Cluster: "lab", AuthInfo: client}
 	cfg.CurrentContext = "lab"

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"kruise.io/kruise/lab/realnode"
 )
 
 // grace is how long a component may take to end on SIGTERM. The apiserver would wait a minute for its watchers to leave,
@@ -114,12 +116,13 @@ func stopAll(dir string, recorded []Process) error {
 	if left := findProcesses(dir); len(left) > 0 && len(errs) == 0 {
 		errs = append(errs, fmt.Errorf("%s (pid %d) still runs", left[0].Name, left[0].PID))
 	}
+	errs = append(errs, realnode.RemoveCgroup(realnode.Cgroup(dir)))
 	return errors.Join(errs...)
 }
 
 // removeData forgets the cluster, but keeps logs.
 func (f files) removeData() error {
-	return errors.Join(os.RemoveAll(f.data()), os.RemoveAll(f.pki.dir), os.RemoveAll(f.auditLog()))
+	return errors.Join(os.RemoveAll(f.data()), os.RemoveAll(f.real()), os.RemoveAll(f.pki.dir), os.RemoveAll(f.auditLog()))
 }
 
 // remove deletes what the lab wrote, and the directory when nothing else is in it.

@@ -23,6 +23,7 @@ type certificate struct {
 	commonName   string
 	organization []string
 	server       bool
+	addresses    []net.IP // of a server, beside the apiserver's
 }
 
 // Two authorities: one for the cluster, one for the aggregator's identity towards extension apiservers.
@@ -39,6 +40,8 @@ var certificates = []certificate{
 	{name: "controller-manager", ca: clusterCA, commonName: "system:kube-controller-manager"},
 	{name: "scheduler", ca: clusterCA, commonName: "system:kube-scheduler"},
 	{name: "kwok", ca: clusterCA, commonName: "lab:kwok", organization: []string{"system:masters"}},
+	{name: "kubelet-client", ca: clusterCA, commonName: "kube-apiserver-kubelet-client", organization: []string{"system:masters"}},
+	{name: "proxy", ca: clusterCA, commonName: "system:kube-proxy"},
 	{name: "admin", ca: clusterCA, commonName: "lab:admin", organization: []string{"system:masters"}},
 	{name: "front-proxy", ca: frontProxyCA, commonName: "front-proxy-client"},
 }
@@ -68,8 +71,12 @@ func (p pki) usable() bool {
 			return false
 		}
 	}
-	_, err := os.Stat(p.key("service-account"))
-	return err == nil
+	for _, key := range []string{"service-account", clusterCA} {
+		if _, err := os.Stat(p.key(key)); err != nil {
+			return false
+		}
+	}
+	return true
 }
 
 // ensure creates authorities, certificates and the service account key unless a usable set is there.
@@ -90,16 +97,12 @@ func (p pki) ensure() error {
 		if err := writePEM(p.crt(name), "CERTIFICATE", ca.cert.Raw); err != nil {
 			return err
 		}
-	}
-	for _, c := range certificates {
-		der, key, err := authorities[c.ca].issue(c)
-		if err != nil {
-			return fmt.Errorf("certificate %s: %w", c.name, err)
-		}
-		if err := writePEM(p.crt(c.name), "CERTIFICATE", der); err != nil {
+		if err := writeKey(p.key(name), ca.key); err != nil {
 			return err
 		}
-		if err := writeKey(p.key(c.name), key); err != nil {
+	}
+	for _, c := range certificates {
+		if err := p.write(authorities[c.ca], c); err != nil {
 			return err
 		}
 	}
@@ -108,6 +111,18 @@ func (p pki) ensure() error {
 		return err
 	}
 	return writeKey(p.key("service-account"), key)
+}
+
+// write issues a certificate and stores it with its key.
+func (p pki) write(ca *authority, c certificate) error {
+	der, key, err := ca.issue(c)
+	if err != nil {
+		return fmt.Errorf("certificate %s: %w", c.name, err)
+	}
+	if err := writePEM(p.crt(c.name), "CERTIFICATE", der); err != nil {
+		return err
+	}
+	return writeKey(p.key(c.name), key)
 }
 
 type authority struct {
@@ -147,6 +162,7 @@ func (a *authority) issue(c certificate) (der []byte, key *ecdsa.PrivateKey, err
 	if c.server {
 		t.ExtKeyUsage = append(t.ExtKeyUsage, x509.ExtKeyUsageServerAuth)
 		t.IPAddresses = []net.IP{net.ParseIP(loopback), net.ParseIP("10.96.0.1")}
+		t.IPAddresses = append(t.IPAddresses, c.addresses...)
 		t.DNSNames = []string{"localhost", "kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local"}
 	}
 	der, err = x509.CreateCertificate(rand.Reader, t, a.cert, key.Public(), a.key)

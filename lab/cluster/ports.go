@@ -34,7 +34,7 @@ func portFree(port int) bool {
 func choosePorts(earlier Ports) (Ports, error) {
 	p := earlier
 	taken := map[int]bool{}
-	for _, port := range []*int{&p.Etcd, &p.EtcdPeer, &p.APIServer, &p.ControllerManager, &p.Scheduler, &p.Kwok} {
+	for _, port := range []*int{&p.Etcd, &p.EtcdPeer, &p.APIServer, &p.ControllerManager, &p.Scheduler, &p.Kwok, &p.Registry, &p.RegistryPull} {
 		if *port == 0 || taken[*port] || !portFree(*port) {
 			free, err := drawPort(taken)
 			if err != nil {

@@ -149,6 +149,11 @@ type running struct {
 
 // start executes the lab binary under a component's name. The log of an earlier start is kept as <name>.log.1.
 func (l launcher) start(name string, args []string) (*running, error) {
+	return l.startAs(name, name, args, nil)
+}
+
+// startAs is start for a process that is known by another name than its program's and is prepared further.
+func (l launcher) startAs(name, program string, args []string, prepare func(*exec.Cmd)) (*running, error) {
 	log := logPath(l.dir, name)
 	if err := os.Rename(log, log+".1"); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
@@ -159,13 +164,16 @@ func (l launcher) start(name string, args []string) (*running, error) {
 	}
 	defer func() { _ = out.Close() }()
 	cmd := exec.Command(l.binary)
-	cmd.Args = append([]string{name}, args...)
+	cmd.Args = append([]string{program}, args...)
 	cmd.Dir = l.dir
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.Env = append(os.Environ(), marker+"="+l.dir, "KWOK_WORKDIR="+filepath.Join(l.dir, "kwok"))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if l.attached {
 		cmd.SysProcAttr.Pdeathsig = syscall.SIGKILL
+	}
+	if prepare != nil {
+		prepare(cmd)
 	}
 	type result struct {
 		r   *running

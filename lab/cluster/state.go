@@ -22,6 +22,8 @@ const (
 	ControllerManager = "kube-controller-manager"
 	Scheduler         = "kube-scheduler"
 	Kwok              = "kwok"
+	Kubelet           = "kubelet"
+	Proxy             = "kube-proxy"
 )
 
 // DefaultDir is where a lab lives unless told otherwise, relative to the working directory.
@@ -32,6 +34,7 @@ type Options struct {
 	Dir          string        // directory of the lab, default DefaultDir
 	Binary       string        // the lab binary that components run from, default this program
 	Nodes        int           // simulated nodes, default 3; negative for none
+	RealNodes    int           // nodes with a kubelet and a container runtime, default none; see package realnode
 	PodsPerNode  int           // pods a node takes, default 250
 	StartDelay   time.Duration // from a pod's arrival on a node to its containers running, default 1s; negative for none
 	RestartDelay time.Duration // from a container's stop to it running again, default 1s; negative for none
@@ -77,10 +80,12 @@ func orDefault[T int | time.Duration](v, def T) T {
 type State struct {
 	Dir               string    `json:"dir"`
 	KubernetesVersion string    `json:"kubernetesVersion"`
-	Server            string    `json:"server"`     // URL of the apiserver
-	Kubeconfig        string    `json:"kubeconfig"` // path of the administrator's kubeconfig
-	AuditLog          string    `json:"auditLog"`   // path of the audit log, JSON lines
-	Nodes             int       `json:"nodes"`
+	Server            string    `json:"server"`              // URL of the apiserver
+	Kubeconfig        string    `json:"kubeconfig"`          // path of the administrator's kubeconfig
+	AuditLog          string    `json:"auditLog"`            // path of the audit log, JSON lines
+	Nodes             int       `json:"nodes"`               // simulated
+	RealNodes         int       `json:"realNodes,omitempty"` // with a kubelet
+	Registry          string    `json:"registry,omitempty"`  // URL of the image registry that takes pushes and has the knobs
 	PodsPerNode       int       `json:"podsPerNode"`
 	StartDelay        string    `json:"startDelay"` // Go durations; see Options
 	RestartDelay      string    `json:"restartDelay"`
@@ -100,6 +105,8 @@ type Ports struct {
 	ControllerManager int `json:"controllerManager"`
 	Scheduler         int `json:"scheduler"`
 	Kwok              int `json:"kwok"`
+	Registry          int `json:"registry"`     // pushes and knobs; with real nodes only
+	RegistryPull      int `json:"registryPull"` // what nodes see of it
 }
 
 // Process is one component of a lab. The start time tells it from a later process with the same pid.

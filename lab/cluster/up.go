@@ -38,6 +38,11 @@ func Up(ctx context.Context, o Options) (*Lab, error) {
 	if err := checkUsable(&o); err != nil {
 		return nil, err
 	}
+	if o.RealNodes > 0 {
+		if err := checkReal(o); err != nil {
+			return nil, err
+		}
+	}
 	unlock, err := lock(o.Dir)
 	if err != nil {
 		return nil, err
@@ -127,6 +132,9 @@ func resume(ctx context.Context, s *State, o Options) (*Lab, error) {
 		return nil, fmt.Errorf("a lab with other delays runs in %s (start %s, restart %s, stop %s): stop it first",
 			o.Dir, s.StartDelay, s.RestartDelay, s.StopDelay)
 	}
+	if s.RealNodes != o.RealNodes {
+		return nil, fmt.Errorf("a lab with %d real nodes runs in %s: stop it first", s.RealNodes, o.Dir)
+	}
 	return &Lab{State: s}, s.scale(ctx, o.Nodes, o.PodsPerNode)
 }
 
@@ -167,7 +175,7 @@ func start(ctx context.Context, o Options, f files, p Ports) (lab *Lab, err erro
 	began := time.Now()
 	s := &State{
 		Dir: o.Dir, Server: url(p.APIServer, ""), Kubeconfig: f.adminKubeconfig(), AuditLog: f.auditLog(),
-		Nodes: o.Nodes, PodsPerNode: o.PodsPerNode, Ports: p, StartedAt: began.UTC(),
+		Nodes: o.Nodes, RealNodes: o.RealNodes, PodsPerNode: o.PodsPerNode, Ports: p, StartedAt: began.UTC(),
 		StartDelay: o.StartDelay.String(), RestartDelay: o.RestartDelay.String(), StopDelay: o.StopDelay.String(),
 	}
 	delays, err := s.delays()
@@ -176,6 +184,11 @@ func start(ctx context.Context, o Options, f files, p Ports) (lab *Lab, err erro
 	}
 	if err := writeConfigs(f, p, delays); err != nil {
 		return nil, err
+	}
+	if o.RealNodes > 0 {
+		if err := writeRealConfigs(f, p, o); err != nil {
+			return nil, err
+		}
 	}
 	lab = &Lab{State: s}
 	defer func() {
@@ -207,7 +220,7 @@ func start(ctx context.Context, o Options, f files, p Ports) (lab *Lab, err erro
 	if err := etcd.awaitHealthy(ctx, 30*time.Second, get(https, url(p.Etcd, "/health"))); err != nil {
 		return nil, err
 	}
-	apiserver, err := launch(APIServer, apiserverArgs(f, p))
+	apiserver, err := launch(APIServer, append(apiserverArgs(f, p), realAPIServerArgs(f, o)...))
 	if err != nil {
 		return nil, err
 	}
@@ -226,7 +239,7 @@ func start(ctx context.Context, o Options, f files, p Ports) (lab *Lab, err erro
 		args   []string
 		health string
 	}{
-		{ControllerManager, controllerManagerArgs(f, p), url(p.ControllerManager, "/healthz")},
+		{ControllerManager, append(controllerManagerArgs(f, p), realControllerManagerArgs(o)...), url(p.ControllerManager, "/healthz")},
 		{Scheduler, schedulerArgs(f, p), url(p.Scheduler, "/healthz")},
 		{Kwok, kwokArgs(f, p), "http://" + address(p.Kwok) + "/healthz"},
 	}
@@ -245,6 +258,11 @@ func start(ctx context.Context, o Options, f files, p Ports) (lab *Lab, err erro
 	}
 	if err := awaitUsable(ctx, api, o.Nodes); err != nil {
 		return nil, err
+	}
+	if o.RealNodes > 0 {
+		if err := startRealNodes(ctx, l, lab, f, api, https); err != nil {
+			return nil, err
+		}
 	}
 	version, err := api.Discovery().ServerVersion()
 	if err != nil {

@@ -9,10 +9,14 @@ package integration
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,6 +40,36 @@ func TestMain(m *testing.M) {
 	os.Exit(runWithCluster(m))
 }
 
+// gated is a second cluster, started by the first test that needs it, whose manager has gates on that are off by default.
+// What they change does not disturb one another.
+var gated = sync.OnceValues(func() (*cluster.Cluster, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	defer cancel()
+	c, err := cluster.Start(ctx, lab.Options{Nodes: 4})
+	if err != nil {
+		return nil, err
+	}
+	gatedStarted.Store(true)
+	gates := "CloneSetPartitionRollback=true,InPlaceWorkloadVerticalScaling=true,KruisePodReadinessGate=true," +
+		"PreDownloadImageForInPlaceUpdate=true,ResourcesDeletionProtection=true"
+	_, err = c.StartManager(ctx, append([]string{"--feature-gates=" + gates}, patientLease...)...)
+	return c, err
+})
+
+var gatedStarted atomic.Bool
+
+// stopGated stops the second cluster, if it was started.
+func stopGated() error {
+	if !gatedStarted.Load() {
+		return nil
+	}
+	c, err := gated()
+	if c == nil {
+		return err
+	}
+	return c.Stop()
+}
+
 func runWithCluster(m *testing.M) (code int) {
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
@@ -45,14 +79,30 @@ func runWithCluster(m *testing.M) (code int) {
 		return 1
 	}
 	defer func() {
-		if err := shared.Stop(); err != nil {
+		if err := errors.Join(shared.Stop(), stopGated()); err != nil {
 			fmt.Fprintln(os.Stderr, "integration:", err)
 			code = 1
 		}
 	}()
-	if _, err := shared.StartManager(ctx); err != nil {
+	manager, err := shared.StartManager(ctx, patientLease...)
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "integration:", err)
 		return 1
 	}
-	return m.Run()
+	if code = m.Run(); code != 0 {
+		fmt.Fprintf(os.Stderr, "integration: the end of the manager's log:\n%s\n", lastLines(manager.Log, 20))
+	}
+	return code
+}
+
+// patientLease keeps a manager leading on a machine that is busy with tests.
+var patientLease = []string{"--leader-election-lease-duration=120s", "--leader-election-renew-deadline=90s", "--leader-election-retry-period=5s"}
+
+func lastLines(path string, n int) string {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return err.Error()
+	}
+	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
+	return strings.Join(lines[max(0, len(lines)-n):], "\n")
 }

@@ -249,7 +249,12 @@ func TestS_pod_lifecycle_23_25_DeletionCost(t *testing.T) {
 	m := w.monitor()
 	for n := int32(3); n > 0; n-- {
 		w.change(cs, replicas(n))
-		w.waitPods("scaled in", func(active []corev1.Pod) bool { return len(active) == int(n) })
+		w.eventually("scaled in", func() error {
+			if got := len(w.pods()); got != int(n) {
+				return fmt.Errorf("%d pods", got)
+			}
+			return nil
+		})
 	}
 	var order []string
 	for _, e := range m.history() {

@@ -48,6 +48,17 @@ func newWorld(t *testing.T) *world {
 	return newWorldOn(t, shared)
 }
 
+// newGatedWorld gives the test a namespace on the cluster with the gates of main_test.go, beside the others.
+func newGatedWorld(t *testing.T) *world {
+	t.Helper()
+	t.Parallel()
+	c, err := gated()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return newWorldOn(t, c)
+}
+
 // newCluster starts a cluster of the test's own; args are flags of its manager. Use it for other gates and for managers to be killed.
 func newCluster(t *testing.T, args ...string) (*world, *cluster.Manager) {
 	t.Helper()

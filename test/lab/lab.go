@@ -37,7 +37,8 @@ import (
 
 // Options say what lab to start. Zero values mean the lab's defaults.
 type Options struct {
-	Nodes        int           // simulated nodes, default 3
+	Nodes        int           // simulated nodes, default 3; with RealNodes, none
+	RealNodes    int           // nodes with a kubelet and a container runtime (docs/real-nodes.md), default none
 	PodsPerNode  int           // pods that a node takes, default 250
 	Dir          string        // the lab's directory, default a new temporary one that Stop removes
 	Bin          string        // the lab's binary, default $KRUISE_LAB_BIN or <repository>/bin/lab
@@ -53,6 +54,8 @@ type Info struct {
 	Kubeconfig        string  `json:"kubeconfig"`
 	AuditLog          string  `json:"auditLog"`
 	Nodes             int     `json:"nodes"`
+	RealNodes         int     `json:"realNodes"`
+	Registry          string  `json:"registry"`   // URL of the image registry of a lab with real nodes
 	StartDelay        string  `json:"startDelay"` // Go durations; print them beside every figure that depends on them
 	RestartDelay      string  `json:"restartDelay"`
 	StopDelay         string  `json:"stopDelay"`
@@ -73,7 +76,7 @@ type Lab struct {
 	stop   func() error
 }
 
-const startLimit = 2 * time.Minute
+const startLimit = 4 * time.Minute
 
 // Start starts a lab and returns when its nodes take pods. The lab ends with Stop, and also when this process ends in
 // whatever way. ctx limits the start only.
@@ -203,6 +206,9 @@ func (o Options) args() []string {
 	add := func(name, value string) { args = append(args, "--"+name+"="+value) }
 	if o.Nodes != 0 {
 		add("nodes", strconv.Itoa(o.Nodes))
+	}
+	if o.RealNodes != 0 {
+		add("real-nodes", strconv.Itoa(o.RealNodes))
 	}
 	if o.PodsPerNode != 0 {
 		add("pods-per-node", strconv.Itoa(o.PodsPerNode))

@@ -58,7 +58,14 @@ func Inventory() []Entry {
 			Gate: gates.PodWebhook, Condition: podConcerns,
 		},
 		kruise("mcloneset.kb.io", "/mutate-apps-kruise-io-cloneset", true, createUpdate, "clonesets"),
+		kruise("mcontainerrecreaterequest.kb.io", "/mutate-apps-kruise-io-containerrecreaterequest", true, createUpdate, "containerrecreaterequests"),
+		kruise("mimagelistpulljob-v1beta1.kb.io", "/mutate-apps-kruise-io-imagelistpulljob", true, createUpdate, "imagelistpulljobs"),
+		kruise("mimagepulljob-v1beta1.kb.io", "/mutate-apps-kruise-io-imagepulljob", true, createUpdate, "imagepulljobs"),
+		kruise("mnodeimage.kb.io", "/mutate-apps-kruise-io-nodeimage", true, createUpdate, "nodeimages"),
 		kruise("vcloneset.kb.io", "/validate-apps-kruise-io-cloneset", false, all, "clonesets"),
+		kruise("vimagepulljob-v1beta1.kb.io", "/validate-apps-kruise-io-imagepulljob", false, createUpdate, "imagepulljobs"),
+		kruise("vimagelistpulljob-v1beta1.kb.io", "/validate-apps-kruise-io-imagelistpulljob", false, createUpdate, "imagelistpulljobs"),
+		kruise("vnodeimage.kb.io", "/validate-apps-kruise-io-nodeimage", false, createUpdate, "nodeimages"),
 	}
 }
 
@@ -77,7 +84,9 @@ func podConcerns(g featuregate.FeatureGate) string {
 	if g.Enabled(gates.KruisePodReadinessGate) {
 		return "true"
 	}
-	return `has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(o, o.apiVersion.startsWith("apps.kruise.io/"))`
+	return `has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(o, o.apiVersion.startsWith("apps.kruise.io/"))` +
+		` || has(object.metadata.annotations) && "apps.kruise.io/container-launch-priority" in object.metadata.annotations` +
+		` || object.spec.containers.exists(c, has(c.env) && c.env.exists(e, e.name == "KRUISE_CONTAINER_PRIORITY"))`
 }
 
 // Enabled tells whether the entry is served under the gates.

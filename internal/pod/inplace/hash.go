@@ -34,6 +34,26 @@ func KubeletHashes(c *corev1.Container) [2]uint64 {
 // EnvHash returns the hash of the environment of container c that is fed from the labels and annotations of pod p. Node
 // agent and manager must agree on it (inplace-update 5.9).
 func EnvHash(c *corev1.Container, p *corev1.Pod) uint64 {
+	return envHash(c, func(_ string, s source) string { return s.valueOn(p) })
+}
+
+// RunningEnvHash is EnvHash of a container that runs with the environment env.
+func RunningEnvHash(c *corev1.Container, env map[string]string) uint64 {
+	return envHash(c, func(name string, _ source) string { return env[name] })
+}
+
+// HasFedEnv says whether any environment variable of the container is fed from labels or annotations; without one its
+// hash does not depend on the pod.
+func HasFedEnv(c *corev1.Container) bool {
+	for i := range c.Env {
+		if _, ok := feeder(&c.Env[i]); ok {
+			return true
+		}
+	}
+	return false
+}
+
+func envHash(c *corev1.Container, value func(name string, s source) string) uint64 {
 	type env struct {
 		Name  string `json:"name"`
 		Value string `json:"value,omitempty"`
@@ -41,7 +61,7 @@ func EnvHash(c *corev1.Container, p *corev1.Pod) uint64 {
 	var fed []env
 	for i := range c.Env {
 		if source, ok := feeder(&c.Env[i]); ok {
-			fed = append(fed, env{c.Env[i].Name, source.valueOn(p)})
+			fed = append(fed, env{c.Env[i].Name, value(c.Env[i].Name, source)})
 		}
 	}
 	slices.SortStableFunc(fed, func(a, b env) int { return strings.Compare(a.Name, b.Name) })

@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Command kruise-daemon is the node agent of Kruise: it pulls images and restarts containers on its node.
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/pflag"
+	"k8s.io/client-go/rest"
+	"k8s.io/client-go/tools/clientcmd"
+	cliflag "k8s.io/component-base/cli/flag"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
+
+	"kruise.io/kruise/internal/manager/gates"
+	"kruise.io/kruise/internal/node"
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	o := node.Options{NodeName: os.Getenv("NODE_NAME"), SocketDir: "/hostvarrun", ConfigNamespace: os.Getenv("KRUISE_DAEMON_CONFIG_NS"), Log: klog.Background()}
+	if o.ConfigNamespace == "" {
+		o.ConfigNamespace = "kruise-daemon-config"
+	}
+	kubeconfig, err := parse(args, &o)
+	if errors.Is(err, pflag.ErrHelp) {
+		return 0
+	}
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "kruise-daemon: %v\n", err)
+		return 1
+	}
+	defer klog.Flush()
+	ctrl.SetLogger(o.Log)
+	cfg, err := config(kubeconfig)
+	if err == nil || o.NodeName == "" { // what the process itself lacks is told first
+		err = node.Run(ctrl.SetupSignalHandler(), cfg, o)
+	}
+	if err != nil {
+		o.Log.Error(err, "The agent ended")
+		return 1
+	}
+	return 0
+}
+
+// parse reads the command line (platform 3.2).
+func parse(args []string, o *node.Options) (kubeconfig string, err error) {
+	fs := pflag.NewFlagSet("kruise-daemon", pflag.ContinueOnError)
+	set, profile := map[string]bool{}, true
+	fs.StringVar(&kubeconfig, "kubeconfig", "", "Configuration for the apiserver; empty means the pod's service account.")
+	fs.StringVar(&o.Addr, "addr", ":10221", "Address of /metrics and /healthz.")
+	fs.BoolVar(&profile, "enable-pprof", true, "Serve profiles.")
+	fs.StringVar(&o.PprofAddr, "pprof-addr", ":10222", "Address of profiles.")
+	fs.StringVar(&o.SocketFile, "socket-file", "", "File of the CRI socket below /hostvarrun; empty looks for the known ones.")
+	fs.StringVar(&o.SocketDir, "socket-dir", o.SocketDir, "Directory that the host's sockets are mounted at.")
+	fs.StringSliceVar(&o.Endpoints, "runtime-endpoint", nil, "CRI endpoints such as unix:///run/containerd/containerd.sock, instead of looking for sockets.")
+	fs.IntVar(&o.MaxWorkersForPullImage, "max-workers-for-pull-image", -1, "Greatest number of pulls at once; 0 or less means no limit.")
+	fs.StringVar(&o.PluginConfigFile, "plugin-config-file", "/kruise/CredentialProviderPlugin.yaml", "CredentialProviderConfig of the kubelet's kind; may be missing.")
+	fs.StringVar(&o.PluginBinDir, "plugin-bin-dir", "/kruise/plugins", "Directory of credential provider plugins.")
+	fs.Float64Var(&o.QPS, "rest-config-qps", 0, "Requests per second of each client; 0 means no limit.")
+	fs.IntVar(&o.Burst, "rest-config-burst", 0, "Burst of requests of each client.")
+	fs.StringSliceVar(&o.AllowedRegistries, "allowed-registries", nil, "Hosts or host/path prefixes that images may be pulled from; empty means all.")
+	fs.BoolVar(&o.AllowPreStopHost, "allow-prestop-host", false, "Let HTTP preStop hooks name a host other than the pod.")
+	fs.Var(cliflag.NewMapStringBool(&set), "feature-gates", "Comma list of Name=true|false; the same as the manager's.")
+	// Flags that the manager and the agent share in other deployments; without effect here.
+	fs.Duration("expectation-timeout", 5*time.Minute, "Without effect.")
+	for _, name := range []string{"rate-limiter-base-delay", "rate-limiter-max-delay"} {
+		fs.Duration(name, 0, "Without effect.")
+	}
+	fs.Float64("rate-limiter-qps", 0, "Without effect.")
+	fs.Int("rate-limiter-bucket-size", 0, "Without effect.")
+	legacy := flag.NewFlagSet("", flag.ContinueOnError)
+	klog.InitFlags(legacy)
+	fs.AddGoFlagSet(legacy)
+	if err := fs.Parse(args); err != nil {
+		return "", err
+	}
+	if !profile {
+		o.PprofAddr = "0"
+	}
+	if o.Gates, err = gates.FromMap(set); err != nil {
+		return "", fmt.Errorf("--feature-gates: %w", err)
+	}
+	return kubeconfig, nil
+}
+
+func config(path string) (*rest.Config, error) {
+	if path == "" {
+		path = os.Getenv("KUBECONFIG")
+	}
+	if path != "" {
+		return clientcmd.BuildConfigFromFlags("", path)
+	}
+	return rest.InClusterConfig()
+}

@@ -1,0 +1,374 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package containermeta reports on each pod what its containers were created from, and stops containers whose environment
+// comes from labels and annotations that an in-place update has changed (container-meta part A).
+package containermeta
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"kruise.io/kruise/api/apps/pub"
+	"kruise.io/kruise/internal/node/cri"
+	"kruise.io/kruise/internal/node/restart"
+	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/internal/pod/inplace"
+)
+
+const (
+	sidecarSetHash = "kruise.io/sidecarset-hash"
+	kruiseGroup    = "apps.kruise.io/"
+	// envTimeout is the limit of running env in a container, and the wait after it failed.
+	envTimeout = 3 * time.Second
+	// firstDelay and maxDelay bound the time between seeing an outdated environment and stopping the container: the
+	// kubelet may be about to restart it anyway.
+	firstDelay   = 3 * time.Second
+	maxDelay     = 10 * time.Minute
+	defaultGrace = 30 // seconds
+)
+
+// Reconciler reports on the pods of one node.
+type Reconciler struct {
+	// Client reads the node's pods from the cache, sees its own writes, and patches pods/status.
+	Client   client.Client
+	Runtimes func() []*cri.Runtime
+	Recorder record.EventRecorder
+	// Env is the gate InPlaceUpdateEnvFromMetadata: hashes of environments, and restarts.
+	Env bool
+	// FirstDelay is firstDelay unless set.
+	FirstDelay time.Duration
+
+	mu       sync.Mutex
+	outdated map[string]*attempt // by container ID
+}
+
+// attempt is when an outdated container is to be stopped.
+type attempt struct {
+	at    time.Time
+	delay time.Duration
+}
+
+// Concerns says whether the pod's containers are reported: those of our workloads, and those with sidecars of ours.
+func Concerns(p *corev1.Pod) bool {
+	if _, ok := p.Annotations[sidecarSetHash]; ok {
+		return true
+	}
+	owner := metav1.GetControllerOf(p)
+	return owner != nil && strings.HasPrefix(owner.APIVersion, kruiseGroup)
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	p := &corev1.Pod{}
+	if err := r.Client.Get(ctx, req.NamespacedName, p); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if p.DeletionTimestamp != nil || !Concerns(p) {
+		return reconcile.Result{}, nil
+	}
+	statuses := containersOf(p)
+	rt := r.runtimeOf(statuses)
+	if rt == nil {
+		return reconcile.Result{}, nil
+	}
+	newest, err := cri.OfPod(ctx, rt, string(p.UID))
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	stored := Parse(p)
+	set, again := r.observe(ctx, rt, p, statuses, newest, stored)
+	if !slices.Equal(set.Containers, stored.Containers) {
+		if err := r.write(ctx, p, set); err != nil {
+			return reconcile.Result{}, err
+		}
+	}
+	if wait := r.restartOutdated(ctx, rt, p, set, newest); wait > 0 && (again == 0 || wait < again) {
+		again = wait
+	}
+	return reconcile.Result{RequeueAfter: again}, nil
+}
+
+// status pairs a container's status with its spec, by name (A-W2).
+type status struct {
+	spec *corev1.Container
+	*corev1.ContainerStatus
+}
+
+// containersOf returns containers in the order of their statuses, then restartable init containers (A-W6).
+func containersOf(p *corev1.Pod) []status {
+	var out []status
+	add := func(specs []corev1.Container, statuses []corev1.ContainerStatus, wanted func(*corev1.Container) bool) {
+		for i := range statuses {
+			at := slices.IndexFunc(specs, func(c corev1.Container) bool { return c.Name == statuses[i].Name })
+			if at >= 0 && wanted(&specs[at]) {
+				out = append(out, status{&specs[at], &statuses[i]})
+			}
+		}
+	}
+	add(p.Spec.Containers, p.Status.ContainerStatuses, func(*corev1.Container) bool { return true })
+	add(p.Spec.InitContainers, p.Status.InitContainerStatuses, func(c *corev1.Container) bool {
+		return c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways
+	})
+	return out
+}
+
+func (r *Reconciler) runtimeOf(statuses []status) *cri.Runtime {
+	for _, s := range statuses {
+		if s.ContainerID != "" {
+			rt, _, err := cri.ByContainerID(r.Runtimes(), s.ContainerID)
+			if err != nil {
+				return nil
+			}
+			return rt
+		}
+	}
+	return nil
+}
+
+// Parse reads the report on a pod; what is no report reads as none.
+func Parse(p *corev1.Pod) *pub.RuntimeContainerMetaSet {
+	set := &pub.RuntimeContainerMetaSet{}
+	if text := p.Annotations[pub.RuntimeContainersMetaKey]; text != "" {
+		if err := json.Unmarshal([]byte(text), set); err != nil {
+			return &pub.RuntimeContainerMetaSet{}
+		}
+	}
+	return set
+}
+
+// observe makes the report, keeping what is known of containers that are still the same. again is when to look again
+// because an environment could not be read.
+func (r *Reconciler) observe(ctx context.Context, rt *cri.Runtime, p *corev1.Pod, statuses []status, newest map[string]*runtimeapi.Container, stored *pub.RuntimeContainerMetaSet) (set *pub.RuntimeContainerMetaSet, again time.Duration) {
+	set = &pub.RuntimeContainerMetaSet{}
+	for _, s := range statuses {
+		c := newest[s.Name]
+		if c == nil {
+			continue
+		}
+		id := rt.Name + "://" + c.Id
+		meta := pub.RuntimeContainerMeta{Name: s.Name, ContainerID: id}
+		if at := slices.IndexFunc(stored.Containers, func(m pub.RuntimeContainerMeta) bool { return m.ContainerID == id }); at >= 0 {
+			meta = stored.Containers[at]
+		} else {
+			if n, err := strconv.ParseInt(c.Annotations[cri.AnnotationRestartCount], 10, 32); err == nil {
+				meta.RestartCount = int32(n)
+			}
+			if n, err := strconv.ParseUint(c.Annotations[cri.AnnotationHash], 16, 64); err == nil {
+				meta.Hashes.PlainHash = n
+			}
+		}
+		if r.Env && meta.Hashes.ExtractedEnvFromMetadataHash == 0 && c.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
+			hash, err := envHash(ctx, rt, s.spec, c.Id)
+			if err != nil {
+				again = envTimeout
+				r.Recorder.Event(p, corev1.EventTypeWarning, "FailedReadEnv", fmt.Sprintf("Can't read the environment of container %s: %v", s.Name, err))
+			}
+			meta.Hashes.ExtractedEnvFromMetadataHash = hash
+		}
+		set.Containers = append(set.Containers, meta)
+	}
+	return set, again
+}
+
+// envHash returns the hash of the environment with which a container runs. Nothing is read if nothing of it is fed from
+// labels or annotations (A-W9).
+func envHash(ctx context.Context, rt *cri.Runtime, spec *corev1.Container, id string) (uint64, error) {
+	if !inplace.HasFedEnv(spec) {
+		return inplace.RunningEnvHash(spec, nil), nil
+	}
+	if env := configuredEnv(ctx, rt, id); env != nil {
+		return inplace.RunningEnvHash(spec, env), nil
+	}
+	stdout, _, err := rt.ExecSync(ctx, id, []string{"env"}, envTimeout)
+	if err != nil {
+		return 0, err
+	}
+	env := map[string]string{}
+	for line := range strings.Lines(string(stdout)) {
+		if name, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), "="); ok {
+			env[name] = value
+		}
+	}
+	return inplace.RunningEnvHash(spec, env), nil
+}
+
+// configuredEnv returns the environment from the runtime's own record of the container, nil if it does not tell. It needs
+// no program in the image and keeps values of several lines whole (A-W1).
+func configuredEnv(ctx context.Context, rt *cri.Runtime, id string) map[string]string {
+	resp, err := rt.ContainerStatus(ctx, id, true)
+	if err != nil || resp.Info["info"] == "" {
+		return nil
+	}
+	var info struct {
+		RuntimeSpec struct {
+			Process struct {
+				Env []string `json:"env"`
+			} `json:"process"`
+		} `json:"runtimeSpec"`
+	}
+	if err := json.Unmarshal([]byte(resp.Info["info"]), &info); err != nil || len(info.RuntimeSpec.Process.Env) == 0 {
+		return nil
+	}
+	env := map[string]string{}
+	for _, entry := range info.RuntimeSpec.Process.Env {
+		name, value, _ := strings.Cut(entry, "=")
+		env[name] = value
+	}
+	return env
+}
+
+// write puts the report on the pod, through pods/status: the agent may not write pods.
+func (r *Reconciler) write(ctx context.Context, p *corev1.Pod, set *pub.RuntimeContainerMetaSet) error {
+	text, err := json.Marshal(set)
+	if err != nil {
+		return err
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
+		"uid": p.UID, "annotations": map[string]string{pub.RuntimeContainersMetaKey: string(text)},
+	}})
+	if err != nil {
+		return err
+	}
+	target := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: p.Namespace, Name: p.Name}}
+	if err := r.Client.Status().Patch(ctx, target, client.RawPatch(types.StrategicMergePatchType, patch)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reporting the containers of pod %s: %w", client.ObjectKeyFromObject(p), err)
+	}
+	return nil
+}
+
+// restartOutdated stops, while the pod is being updated in place, containers whose environment is not what the pod says
+// by now; it returns when one is due.
+func (r *Reconciler) restartOutdated(ctx context.Context, rt *cri.Runtime, p *corev1.Pod, set *pub.RuntimeContainerMetaSet, newest map[string]*runtimeapi.Container) time.Duration {
+	if !r.Env || !pod.ConditionIs(p, pub.InPlaceUpdateReady, corev1.ConditionFalse) {
+		return 0
+	}
+	var next time.Duration
+	for _, m := range set.Containers {
+		c := newest[m.Name]
+		spec := specOf(p, m.Name)
+		hash := m.Hashes.ExtractedEnvFromMetadataHash
+		if c == nil || spec == nil || hash == 0 || hash == inplace.EnvHash(spec, p) || c.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+			r.forget(m.ContainerID)
+			continue
+		}
+		wait := r.due(m.ContainerID)
+		// The kubelet is about to restart a container with another image; it will have the new environment, too (A-W4).
+		if image := c.GetImage().GetUserSpecifiedImage(); image != "" && image != spec.Image {
+			wait = max(wait, firstDelay)
+		}
+		if wait <= 0 {
+			wait = r.stop(ctx, rt, p, m, c)
+		}
+		if wait > 0 && (next == 0 || wait < next) {
+			next = wait
+		}
+	}
+	return next
+}
+
+// due returns how long to wait before a container is stopped.
+func (r *Reconciler) due(id string) time.Duration {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.outdated[id]
+	if a == nil {
+		delay := r.FirstDelay
+		if delay == 0 {
+			delay = firstDelay
+		}
+		a = &attempt{at: time.Now().Add(delay), delay: delay}
+		if r.outdated == nil {
+			r.outdated = map[string]*attempt{}
+		}
+		r.outdated[id] = a
+	}
+	return time.Until(a.at)
+}
+
+func (r *Reconciler) forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.outdated, id)
+}
+
+// stop stops one container with what the kubelet wrote down of it, and returns when to try again, 0 after success.
+func (r *Reconciler) stop(ctx context.Context, rt *cri.Runtime, p *corev1.Pod, m pub.RuntimeContainerMeta, c *runtimeapi.Container) time.Duration {
+	tell := func(eventType, reason, message string) {
+		ref := &corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: p.Namespace, Name: p.Name, UID: p.UID, FieldPath: "spec.containers{" + m.Name + "}"}
+		r.Recorder.Event(ref, eventType, reason, strings.ReplaceAll(message, c.Id, m.Name))
+	}
+	tell(corev1.EventTypeNormal, "Killing", fmt.Sprintf("Stopping containerID %s by container meta restarter", m.ContainerID))
+	s := &restart.Stop{
+		Runtime: rt, ID: c.Id, PodIP: p.Status.PodIP, GraceSeconds: graceOf(c),
+		OnHookFailure: func(err error) {
+			tell(corev1.EventTypeWarning, "FailedPreStopHook", "PreStop hook failed: "+err.Error())
+		},
+	}
+	// What can't be read is taken for absent.
+	hook := &corev1.LifecycleHandler{}
+	if json.Unmarshal([]byte(c.Annotations[cri.AnnotationPreStop]), hook) == nil {
+		s.PreStop = hook
+	}
+	_ = json.Unmarshal([]byte(c.Annotations[cri.AnnotationPorts]), &s.Ports)
+	if err := s.Run(ctx); err == nil {
+		r.forget(m.ContainerID)
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	a := r.outdated[m.ContainerID]
+	if a == nil {
+		return firstDelay
+	}
+	a.delay = min(2*a.delay, maxDelay)
+	a.at = time.Now().Add(a.delay)
+	return a.delay
+}
+
+// graceOf returns the grace period in seconds that the kubelet wrote down; that of a deletion wins.
+func graceOf(c *runtimeapi.Container) int64 {
+	for _, key := range []string{cri.AnnotationDeletionGracePeriod, cri.AnnotationGracePeriod} {
+		if n, err := strconv.ParseInt(c.Annotations[key], 10, 64); err == nil {
+			return n
+		}
+	}
+	return defaultGrace
+}
+
+func specOf(p *corev1.Pod, name string) *corev1.Container {
+	for _, list := range [][]corev1.Container{p.Spec.Containers, p.Spec.InitContainers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
+}
+
+// Changed says whether an update of a pod may change its report or arm restarts.
+func Changed(before, after *corev1.Pod) bool {
+	return !maps.Equal(before.Labels, after.Labels) || !maps.Equal(before.Annotations, after.Annotations) ||
+		!slices.EqualFunc(before.Status.ContainerStatuses, after.Status.ContainerStatuses, sameInstance) ||
+		!slices.EqualFunc(before.Status.InitContainerStatuses, after.Status.InitContainerStatuses, sameInstance) ||
+		pod.ConditionIs(before, pub.InPlaceUpdateReady, corev1.ConditionFalse) != pod.ConditionIs(after, pub.InPlaceUpdateReady, corev1.ConditionFalse)
+}
+
+func sameInstance(a, b corev1.ContainerStatus) bool {
+	return a.Name == b.Name && a.ContainerID == b.ContainerID && (a.State.Running == nil) == (b.State.Running == nil)
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package cri finds the container runtimes of a node and talks to them, with a closed set of calls: those of Images and
+// Containers and no other (node-agent 5.2, 5.7; security 5.8).
+package cri
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	internalapi "k8s.io/cri-api/pkg/apis"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	remote "k8s.io/cri-client/pkg"
+)
+
+const (
+	// callTimeout is the limit of connecting and of short calls.
+	callTimeout = 5 * time.Second
+	// probeTimeout is the limit of the call that proves CRI v1.
+	probeTimeout = 10 * time.Second
+)
+
+// ErrNoSocket says that no runtime's socket exists.
+var ErrNoSocket = errors.New("not found container runtime sock")
+
+// Images are the calls about images.
+type Images interface {
+	ListImages(ctx context.Context, filter *runtimeapi.ImageFilter) ([]*runtimeapi.Image, error)
+	PullImage(ctx context.Context, image *runtimeapi.ImageSpec, auth *runtimeapi.AuthConfig, sandbox *runtimeapi.PodSandboxConfig) (string, error)
+	ImageFsInfo(ctx context.Context) (*runtimeapi.ImageFsInfoResponse, error)
+}
+
+// Containers are the calls about containers.
+type Containers interface {
+	ListContainers(ctx context.Context, filter *runtimeapi.ContainerFilter) ([]*runtimeapi.Container, error)
+	ContainerStatus(ctx context.Context, id string, verbose bool) (*runtimeapi.ContainerStatusResponse, error)
+	StopContainer(ctx context.Context, id string, graceSeconds int64) error
+	ExecSync(ctx context.Context, id string, command []string, timeout time.Duration) (stdout, stderr []byte, err error)
+	PodSandboxStatus(ctx context.Context, id string, verbose bool) (*runtimeapi.PodSandboxStatusResponse, error)
+}
+
+// Runtime is a connected container runtime. It reconnects by itself when its socket comes back.
+type Runtime struct {
+	// Name is what the runtime calls itself, the scheme of its container IDs: containerd, cri-o, docker.
+	Name     string
+	Endpoint string
+	Images
+	Containers
+}
+
+// candidates are the sockets below the mounted directory, in the order of preference (node-agent 5.2).
+var candidates = []string{
+	"containerd.sock", "containerd/containerd.sock", "crio.sock", "crio/crio.sock", "cri-dockerd.sock", "cri-dockerd/cri-dockerd.sock",
+}
+
+// Sockets returns the endpoints to try: dir/file alone if a file is given, else all known ones that exist. The error
+// names what was looked for.
+func Sockets(dir, file string) ([]string, error) {
+	names := candidates
+	if file != "" {
+		names = []string{file}
+	}
+	var endpoints, tried []string
+	for _, name := range names {
+		path := filepath.Join(dir, name)
+		tried = append(tried, path)
+		if _, err := os.Stat(path); err == nil {
+			endpoints = append(endpoints, "unix://"+path)
+		}
+	}
+	if len(endpoints) == 0 {
+		return nil, fmt.Errorf("%w: none of %s exists", ErrNoSocket, strings.Join(tried, ", "))
+	}
+	return endpoints, nil
+}
+
+// Connect connects to the endpoints and keeps those that serve CRI v1, in order. With none left the error says why each
+// one was dropped; dropped has the same for logs otherwise.
+func Connect(ctx context.Context, endpoints []string) (runtimes []*Runtime, dropped error) {
+	var errs []error
+	for _, endpoint := range endpoints {
+		r, err := connect(ctx, endpoint)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("container runtime at %s does not serve CRI v1: %w", endpoint, err))
+			continue
+		}
+		runtimes = append(runtimes, r)
+	}
+	return runtimes, errors.Join(errs...)
+}
+
+func connect(ctx context.Context, endpoint string) (*Runtime, error) {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	images, err := remote.NewRemoteImageServiceBuilder().WithEndpoint(endpoint).WithConnectionTimeout(probeTimeout).Build(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("image service: %w", err)
+	}
+	if _, err := images.ImageFsInfo(ctx); err != nil {
+		return nil, fmt.Errorf("ImageFsInfo: %w", err)
+	}
+	if _, err := images.ListImages(ctx, nil); err != nil {
+		return nil, fmt.Errorf("ListImages: %w", err)
+	}
+	var containers internalapi.RuntimeService
+	containers, err = remote.NewRemoteRuntimeServiceBuilder().WithEndpoint(endpoint).WithConnectionTimeout(callTimeout).Build(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("runtime service: %w", err)
+	}
+	version, err := containers.Version(ctx, "")
+	if err != nil {
+		return nil, fmt.Errorf("Version: %w", err)
+	}
+	return &Runtime{Name: version.RuntimeName, Endpoint: endpoint, Images: images, Containers: containers}, nil
+}
+
+// ByContainerID returns the runtime that a container ID such as "containerd://…" names, and the ID without the scheme.
+func ByContainerID(runtimes []*Runtime, id string) (*Runtime, string, error) {
+	scheme, bare, ok := strings.Cut(id, "://")
+	if !ok || bare == "" {
+		return nil, "", fmt.Errorf("%q is no container ID", id)
+	}
+	for _, r := range runtimes {
+		if r.Name == scheme {
+			return r, bare, nil
+		}
+	}
+	return nil, "", fmt.Errorf("no connected runtime is called %q", scheme)
+}
+
+// Labels and annotations that the kubelet puts on containers (node-agent 5.7).
+const (
+	LabelPodName       = "io.kubernetes.pod.name"
+	LabelPodNamespace  = "io.kubernetes.pod.namespace"
+	LabelPodUID        = "io.kubernetes.pod.uid"
+	LabelContainerName = "io.kubernetes.container.name"
+
+	AnnotationHash                = "io.kubernetes.container.hash"
+	AnnotationRestartCount        = "io.kubernetes.container.restartCount"
+	AnnotationPreStop             = "io.kubernetes.container.preStopHandler"
+	AnnotationPorts               = "io.kubernetes.container.ports"
+	AnnotationDeletionGracePeriod = "io.kubernetes.pod.deletionGracePeriod"
+	AnnotationGracePeriod         = "io.kubernetes.pod.terminationGracePeriod"
+)
+
+// OfPod returns the newest container of each name that the runtime knows of a pod.
+func OfPod(ctx context.Context, r Containers, podUID string) (map[string]*runtimeapi.Container, error) {
+	list, err := r.ListContainers(ctx, &runtimeapi.ContainerFilter{LabelSelector: map[string]string{LabelPodUID: podUID}})
+	if err != nil {
+		return nil, fmt.Errorf("listing the containers of pod %s: %w", podUID, err)
+	}
+	slices.SortFunc(list, func(a, b *runtimeapi.Container) int { return int(min(max(a.CreatedAt-b.CreatedAt, -1), 1)) })
+	newest := make(map[string]*runtimeapi.Container, len(list))
+	for _, c := range list {
+		newest[c.Labels[LabelContainerName]] = c
+	}
+	return newest, nil
+}

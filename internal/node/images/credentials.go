@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package images
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/kubernetes/pkg/credentialprovider"
+	"k8s.io/kubernetes/pkg/credentialprovider/plugin"
+	"k8s.io/kubernetes/pkg/credentialprovider/secrets"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/imagepull/reference"
+)
+
+// secretLife is how long a secret that was read is used.
+const secretLife = 5 * time.Minute
+
+// Credentials finds what to log in with.
+type Credentials interface {
+	// For returns the logins for an image, in the order to try them. problem names secrets that are missing.
+	For(ctx context.Context, image reference.Image, refs []appsv1beta1.ReferenceObject, owners []corev1.ObjectReference) (logins []*runtimeapi.AuthConfig, problem string, err error)
+	// Forget drops what is remembered: the registry did not like it.
+	Forget()
+}
+
+// Keyring takes credentials from secrets in one namespace, then from what the node has: docker configuration files and
+// credential provider plugins.
+type Keyring struct {
+	// Reader gets secrets by name; it must not list or watch.
+	Reader client.Reader
+	// Namespace is the only one whose secrets are read.
+	Namespace string
+
+	node  credentialprovider.DockerKeyring
+	mu    sync.Mutex
+	known map[types.NamespacedName]knownSecret
+}
+
+type knownSecret struct {
+	secret *corev1.Secret
+	at     time.Time
+}
+
+// NewKeyring returns a Keyring. Plugins must have been registered before.
+func NewKeyring(reader client.Reader, namespace string) *Keyring {
+	return &Keyring{
+		Reader: reader, Namespace: namespace, known: map[types.NamespacedName]knownSecret{},
+		node: credentialprovider.UnionDockerKeyring{
+			credentialprovider.NewDefaultDockerKeyring(),
+			plugin.NewExternalCredentialProviderDockerKeyring("", "", "", ""),
+		},
+	}
+}
+
+// RegisterPlugins registers the credential providers of a kubelet-style configuration (node-agent 3.2).
+func RegisterPlugins(configFile, binDir string) error {
+	if err := plugin.RegisterCredentialProviderPlugins(configFile, binDir, nil, nil); err != nil {
+		return fmt.Errorf("credential provider plugins of %s: %w", configFile, err)
+	}
+	return nil
+}
+
+// For implements Credentials. A secret that was copied for jobs is used only for tasks of those jobs (security 5.3.1).
+func (k *Keyring) For(ctx context.Context, image reference.Image, refs []appsv1beta1.ReferenceObject, owners []corev1.ObjectReference) ([]*runtimeapi.AuthConfig, string, error) {
+	var usable []corev1.Secret
+	var missing []string
+	for _, ref := range refs {
+		if ref.Namespace != k.Namespace {
+			continue
+		}
+		s, err := k.get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name})
+		if err != nil {
+			reason := "can't be read"
+			if apierrors.IsNotFound(err) {
+				reason = "not found"
+			}
+			missing = append(missing, ref.Name+" "+reason)
+			continue
+		}
+		if usableBy(s, owners) {
+			usable = append(usable, *s)
+		}
+	}
+	problem := ""
+	if len(missing) > 0 {
+		problem = "pull secrets: " + strings.Join(missing, ", ")
+	}
+	ring, err := secrets.MakeDockerKeyring(usable, k.node)
+	if err != nil {
+		return nil, problem, fmt.Errorf("pull secrets of %s: %w", image.Name, err)
+	}
+	found, _ := ring.Lookup(image.Name)
+	logins := make([]*runtimeapi.AuthConfig, 0, len(found))
+	for i := range found {
+		c := &found[i].AuthConfig
+		logins = append(logins, &runtimeapi.AuthConfig{
+			Username: c.Username, Password: c.Password, Auth: c.Auth, ServerAddress: c.ServerAddress,
+			IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken,
+		})
+	}
+	return logins, problem, nil
+}
+
+func usableBy(s *corev1.Secret, owners []corev1.ObjectReference) bool {
+	references, ok := s.Annotations[appsv1beta1.ImagePullJobReferencesKey]
+	if !ok {
+		return true // the operator's
+	}
+	jobs := strings.Split(references, ",")
+	return slices.ContainsFunc(owners, func(o corev1.ObjectReference) bool { return slices.Contains(jobs, o.Namespace+"/"+o.Name) })
+}
+
+func (k *Keyring) get(ctx context.Context, key types.NamespacedName) (*corev1.Secret, error) {
+	k.mu.Lock()
+	known, ok := k.known[key]
+	k.mu.Unlock()
+	if ok && time.Since(known.at) < secretLife {
+		return known.secret, nil
+	}
+	s := &corev1.Secret{}
+	if err := k.Reader.Get(ctx, key, s); err != nil {
+		return nil, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.known[key] = knownSecret{s, time.Now()}
+	return s, nil
+}
+
+// Forget implements Credentials.
+func (k *Keyring) Forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.known)
+}

@@ -1,0 +1,228 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package images
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/utils/ptr"
+
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/imagepull/reference"
+	"kruise.io/kruise/internal/node/cri"
+)
+
+const (
+	defaultTimeout = 600 * time.Second
+	defaultBackoff = 3
+	maxMessage     = 1024 // bytes
+)
+
+var errDeadline = errors.New("pulling exceeds the activeDeadlineSeconds")
+
+// pull is one task at work. What it was started with does not change.
+type pull struct {
+	puller *Puller
+	node   *appsv1beta1.NodeImage
+	image  reference.Image
+	entry  appsv1beta1.ImageSpec
+	tag    appsv1beta1.ImageTagSpec
+	task   *task
+}
+
+// run waits for a slot, pulls, and reports, unless ctx ends before.
+func (j *pull) run(ctx context.Context) {
+	p := j.puller
+	accepted := time.Now()
+	if p.slots != nil {
+		if p.slots.Acquire(ctx, 1) != nil {
+			return
+		}
+		defer p.slots.Release(1)
+	}
+	queued := time.Since(accepted)
+	j.task.set(func(st *appsv1beta1.ImageTagStatus) {
+		st.Phase, st.StartTime = appsv1beta1.ImagePhasePulling, ptr.To(metav1.Now())
+		if queued >= time.Second {
+			st.Message = fmt.Sprintf("waited %s for other pulls", queued.Round(time.Second))
+		}
+	})
+	p.wake(j.node)
+	id, err := j.attempts(ctx)
+	if ctx.Err() != nil {
+		return
+	}
+	message := ""
+	if err != nil {
+		message = readable(err)
+	}
+	j.task.set(func(st *appsv1beta1.ImageTagStatus) {
+		st.Phase, st.Progress, st.ImageID, st.Message = appsv1beta1.ImagePhaseSucceeded, 100, id, ""
+		st.CompletionTime = ptr.To(metav1.Now())
+		if err != nil {
+			st.Phase, st.Progress, st.Message = appsv1beta1.ImagePhaseFailed, 0, message
+		}
+	})
+	j.announce(err, message)
+	p.wake(j.node)
+}
+
+// announce tells the NodeImage how the pull ended, and the jobs if it failed.
+func (j *pull) announce(err error, message string) {
+	self := &corev1.ObjectReference{APIVersion: appsv1beta1.GroupVersion.String(), Kind: "NodeImage", Name: j.node.Name, UID: j.node.UID}
+	if err == nil {
+		j.puller.event(self, corev1.EventTypeNormal, "PullImageSucceed", fmt.Sprintf("Image %s is present", j.image))
+		return
+	}
+	text := fmt.Sprintf("Image %s on node %s: %s", j.image, j.node.Name, message)
+	for i := range j.tag.OwnerReferences {
+		j.puller.event(&j.tag.OwnerReferences[i], corev1.EventTypeWarning, "PullImageFailed", text)
+	}
+	j.puller.event(self, corev1.EventTypeWarning, "PullImageFailed", text)
+}
+
+// attempts tries until one attempt succeeds, none is left or the deadline is over. The clock of the deadline is
+// createdAt, as in the manager, so waiting for a slot counts (W14).
+func (j *pull) attempts(ctx context.Context) (imageID string, err error) {
+	policy := ptr.Deref(j.tag.PullPolicy, appsv1beta1.ImageTagPullPolicy{})
+	timeout := defaultTimeout
+	if s := policy.TimeoutSeconds; s != nil && *s > 0 {
+		timeout = time.Duration(*s) * time.Second
+	}
+	limit := ptr.Deref(policy.BackoffLimit, defaultBackoff)
+	if limit < 0 {
+		limit = defaultBackoff
+	}
+	if d := policy.ActiveDeadlineSeconds; d != nil && j.tag.CreatedAt != nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadlineCause(ctx, j.tag.CreatedAt.Add(time.Duration(*d)*time.Second), errDeadline)
+		defer cancel()
+	}
+	if !j.puller.allowed(j.image.Name) {
+		return "", fmt.Errorf("registry not allowed: %s", j.image.Name)
+	}
+	delay := j.puller.Delay
+	for i := int32(0); ; i++ {
+		imageID, err = j.attempt(ctx, timeout, i == limit)
+		if err == nil {
+			return imageID, nil
+		}
+		if errors.Is(context.Cause(ctx), errDeadline) {
+			return "", errDeadline
+		}
+		if i == limit {
+			return "", err
+		}
+		select {
+		case <-ctx.Done():
+			if errors.Is(context.Cause(ctx), errDeadline) {
+				return "", errDeadline
+			}
+			return "", ctx.Err()
+		case <-time.After(delay):
+		}
+		delay = min(2*delay, 30*j.puller.Delay)
+	}
+}
+
+// attempt looks whether the image is present, if that is enough, and pulls it with each credential in turn. The last
+// attempt ends without credentials: an expired one must not keep a public image away (W18).
+func (j *pull) attempt(ctx context.Context, timeout time.Duration, last bool) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	images, err := j.puller.Images()
+	if err != nil {
+		return "", err
+	}
+	if j.tag.ImagePullPolicy == appsv1beta1.PullIfNotPresent {
+		id, err := j.present(ctx, images)
+		if err != nil || id != "" {
+			return id, err
+		}
+	}
+	logins, problem, err := j.puller.Credentials.For(ctx, j.image, j.entry.PullSecrets, j.tag.OwnerReferences)
+	if err != nil {
+		return "", err
+	}
+	if len(logins) == 0 || last {
+		logins = append(logins, nil)
+	}
+	var errs []error
+	for _, login := range logins {
+		if _, err = images.PullImage(ctx, &runtimeapi.ImageSpec{Image: j.image.String()}, login, j.sandbox()); err == nil {
+			if id, err := j.present(ctx, images); err == nil {
+				return id, nil
+			}
+			return "", nil // pulled, but the list is not to be had
+		}
+		errs = append(errs, err)
+	}
+	j.puller.Credentials.Forget()
+	if problem != "" {
+		errs = append(errs, errors.New(problem))
+	}
+	return "", errors.Join(errs...)
+}
+
+// present returns the image's ID in the form name@id, "" if the runtime does not list it.
+func (j *pull) present(ctx context.Context, images cri.Images) (string, error) {
+	list, err := images.ListImages(ctx, nil)
+	if err != nil {
+		return "", fmt.Errorf("listing images: %w", err)
+	}
+	for _, image := range list {
+		names := image.RepoTags
+		if j.image.IsDigest() {
+			names = image.RepoDigests
+		}
+		for _, name := range names {
+			if got, err := reference.Parse(name); err == nil && got == j.image {
+				return j.image.Name + "@" + image.Id, nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// sandbox returns the metadata that goes with the request; a copy per request (W16).
+func (j *pull) sandbox() *runtimeapi.PodSandboxConfig {
+	c := &runtimeapi.PodSandboxConfig{Annotations: map[string]string{}}
+	if own := j.entry.SandboxConfig; own != nil {
+		c.Labels = maps.Clone(own.Labels)
+		maps.Copy(c.Annotations, own.Annotations)
+	}
+	c.Annotations[appsv1beta1.PullingImageByKey] = "kruise-daemon"
+	return c
+}
+
+var (
+	userInfo = regexp.MustCompile(`(://)[^/\s@"]+@`)
+	query    = regexp.MustCompile(`(://[^\s?"]*)\?[^\s"]*`)
+	blob     = regexp.MustCompile(`[A-Za-z0-9+/_-]{33,}={0,2}`)
+	digest   = regexp.MustCompile(`^[0-9a-f]{64}$`)
+)
+
+// readable returns an error as users may see it: without credentials, and short (security 5.3.3).
+func readable(err error) string {
+	s := userInfo.ReplaceAllString(err.Error(), "$1")
+	s = query.ReplaceAllString(s, "$1")
+	s = blob.ReplaceAllStringFunc(s, func(m string) string {
+		if digest.MatchString(m) || strings.Contains(m, "/") && !strings.ContainsAny(m, "+=") {
+			return m // a digest or a path
+		}
+		return "…"
+	})
+	if len(s) > maxMessage {
+		s = strings.ToValidUTF8(s[:maxMessage], "")
+	}
+	return s
+}

@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package restart
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/record"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/node/cri"
+)
+
+const (
+	// safetyPoll is when a request that is being executed is looked at although nobody said anything.
+	safetyPoll   = 5 * time.Second
+	defaultGrace = 30 // seconds
+)
+
+// Reconciler executes the ContainerRecreateRequests of one node. Its requests name pods: the requests for one pod are
+// executed one after the other, those for different pods in parallel.
+type Reconciler struct {
+	// Client reads the node's active requests from the cache, sees its own writes and writes status.
+	Client client.Client
+	// Pods reads the node's pods; nil if they are not watched.
+	Pods     client.Reader
+	Runtimes func() []*cri.Runtime
+	Recorder record.EventRecorder
+	NodeName string
+	// AllowPreStopHost lets HTTP hooks name a host.
+	AllowPreStopHost bool
+}
+
+// PodOf maps a request to the pod it is about: every event of a request, its end included, lets the next one go on (W1).
+func PodOf(_ context.Context, obj client.Object) []reconcile.Request {
+	crr, ok := obj.(*appsv1beta1.ContainerRecreateRequest)
+	if !ok {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: crr.Namespace, Name: crr.Spec.PodName}}}
+}
+
+// Reconcile implements reconcile.Reconciler.
+func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	list := &appsv1beta1.ContainerRecreateRequestList{}
+	if err := r.Client.List(ctx, list, client.InNamespace(req.Namespace)); err != nil {
+		return reconcile.Result{}, fmt.Errorf("listing ContainerRecreateRequests: %w", err)
+	}
+	picked, later := r.pick(list.Items, req.Name)
+	for _, crr := range later {
+		if crr.Status.Phase == "" {
+			if err := r.patch(ctx, crr, func(st *appsv1beta1.ContainerRecreateRequestStatus) { st.Phase = pending }); err != nil {
+				return reconcile.Result{}, err
+			}
+		}
+	}
+	if picked == nil {
+		return reconcile.Result{}, nil
+	}
+	if picked.Status.Phase != recreating {
+		err := r.patch(ctx, picked, func(st *appsv1beta1.ContainerRecreateRequestStatus) { st.Phase = recreating })
+		return reconcile.Result{RequeueAfter: safetyPoll}, err
+	}
+	if left, ready := graceLeft(picked, time.Now()); !ready {
+		return reconcile.Result{RequeueAfter: cmp.Or(left, safetyPoll)}, nil
+	}
+	return r.round(ctx, picked)
+}
+
+// pick returns the request of the pod to execute and the others that wait for it.
+func (r *Reconciler) pick(all []appsv1beta1.ContainerRecreateRequest, podName string) (*appsv1beta1.ContainerRecreateRequest, []*appsv1beta1.ContainerRecreateRequest) {
+	var open []*appsv1beta1.ContainerRecreateRequest
+	for i := range all {
+		crr := &all[i]
+		if crr.Spec.PodName == podName && crr.DeletionTimestamp == nil && crr.Status.CompletionTime == nil && crr.Status.Phase != completed &&
+			crr.Labels[appsv1beta1.ContainerRecreateRequestNodeNameKey] == r.NodeName {
+			open = append(open, crr)
+		}
+	}
+	rank := map[phase]int{recreating: 0, pending: 1, "": 2}
+	slices.SortFunc(open, func(a, b *appsv1beta1.ContainerRecreateRequest) int {
+		return cmp.Or(cmp.Compare(rank[a.Status.Phase], rank[b.Status.Phase]),
+			a.CreationTimestamp.Compare(b.CreationTimestamp.Time), strings.Compare(a.Name, b.Name))
+	})
+	if len(open) == 0 {
+		return nil, nil
+	}
+	return open[0], open[1:]
+}
+
+// graceLeft says whether the pod has been out of traffic for long enough, or when it will be; 0 while the manager has
+// not taken it out yet.
+func graceLeft(crr *appsv1beta1.ContainerRecreateRequest, now time.Time) (time.Duration, bool) {
+	s := crr.Spec.Strategy
+	if s == nil || s.UnreadyGracePeriodSeconds == nil {
+		return 0, true
+	}
+	c := meta.FindStatusCondition(crr.Status.Conditions, appsv1beta1.ContainerRecreateRequestPreRecreateGrace)
+	if c == nil || c.Status != metav1.ConditionTrue {
+		return 0, false
+	}
+	left := c.LastTransitionTime.Add(time.Duration(*s.UnreadyGracePeriodSeconds)*time.Second + 100*time.Millisecond).Sub(now)
+	return left, left <= 0
+}
+
+// round takes a request one step further.
+func (r *Reconciler) round(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest) (reconcile.Result, error) {
+	rt, err := runtimeOf(r.Runtimes(), crr)
+	if err != nil {
+		return reconcile.Result{}, r.complete(ctx, crr, crr.Status.ContainerRecreateStates, "failed to find runtime service: "+err.Error())
+	}
+	uid := crr.Labels[appsv1beta1.ContainerRecreateRequestPodUIDKey]
+	p, err := r.pod(ctx, crr, uid)
+	if err != nil || p == nil && r.Pods != nil {
+		return reconcile.Result{RequeueAfter: safetyPoll}, err // the manager ends requests of pods that are gone
+	}
+	current, err := r.observe(ctx, rt, uid)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	look := &pass{crr: crr, current: current, now: time.Now()}
+	if p != nil {
+		look.restartPolicy = p.Spec.RestartPolicy
+	}
+	s := plan(look)
+	switch {
+	case s.complete:
+		return reconcile.Result{}, r.complete(ctx, crr, s.states, s.message)
+	case s.states != nil:
+		err := r.patch(ctx, crr, func(st *appsv1beta1.ContainerRecreateRequestStatus) { st.ContainerRecreateStates = s.states })
+		return reconcile.Result{RequeueAfter: safetyPoll}, err
+	case len(s.stop) > 0:
+		return reconcile.Result{RequeueAfter: safetyPoll}, r.stop(ctx, crr, p, rt, current, s.stop)
+	}
+	return reconcile.Result{RequeueAfter: cmp.Or(min(s.after, safetyPoll), safetyPoll)}, nil
+}
+
+// stop stops containers and records how that went. By force, it first records which.
+func (r *Reconciler) stop(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest, p *corev1.Pod, rt *cri.Runtime, current map[string]observed, which []int) error {
+	if crr.Spec.Strategy != nil && crr.Spec.Strategy.ForceRecreate {
+		err := r.patch(ctx, crr, func(st *appsv1beta1.ContainerRecreateRequestStatus) {
+			for _, i := range which {
+				st.ContainerRecreateStates[i].Message = stopping + current[st.ContainerRecreateStates[i].Name].container.Id
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	errs := make([]error, len(which))
+	var wg sync.WaitGroup
+	for at, i := range which {
+		wg.Go(func() {
+			errs[at] = r.stopOne(ctx, crr, p, rt, &crr.Spec.Containers[i], current[crr.Spec.Containers[i].Name].container)
+		})
+	}
+	wg.Wait()
+	return r.patch(ctx, crr, func(st *appsv1beta1.ContainerRecreateRequestStatus) {
+		for at, i := range which {
+			c := &st.ContainerRecreateStates[i]
+			if c.Phase, c.IsKilled, c.Message = recreating, true, ""; errs[at] != nil {
+				c.Phase, c.IsKilled, c.Message = failed, false, "kill container error: "+errs[at].Error()
+			}
+		}
+	})
+}
+
+func (r *Reconciler) stopOne(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest, p *corev1.Pod, rt *cri.Runtime, c *appsv1beta1.ContainerRecreateRequestContainer, now *runtimeapi.Container) error {
+	if d := crr.Spec.ActiveDeadlineSeconds; d != nil { // the request must not outlive its deadline in a hook (W11)
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, crr.CreationTimestamp.Add(time.Duration(*d)*time.Second+minGrace*time.Second))
+		defer cancel()
+	}
+	at := &corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: crr.Namespace, Name: crr.Spec.PodName,
+		UID: types.UID(crr.Labels[appsv1beta1.ContainerRecreateRequestPodUIDKey]), FieldPath: "spec.containers{" + c.Name + "}"}
+	tell := func(eventType, reason, message string) {
+		r.Recorder.Event(at, eventType, reason, strings.ReplaceAll(message, now.Id, c.Name))
+	}
+	tell(corev1.EventTypeNormal, "Killing", fmt.Sprintf("Stopping container %s by ContainerRecreateRequest %s", c.Name, crr.Name))
+	s := &Stop{
+		Runtime: rt, ID: now.Id, PreStop: c.PreStop, Ports: c.Ports, GraceSeconds: defaultGrace, AllowHost: r.AllowPreStopHost,
+		OnHookFailure: func(err error) {
+			tell(corev1.EventTypeWarning, "FailedPreStopHook", "PreStop hook failed: "+err.Error())
+		},
+	}
+	if st := crr.Spec.Strategy; st != nil && st.TerminationGracePeriodSeconds != nil {
+		s.GraceSeconds = *st.TerminationGracePeriodSeconds
+	}
+	if p != nil { // what the node itself knows of the pod counts more than what the request says
+		s.PodIP = p.Status.PodIP
+		for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
+			for i := range list {
+				if list[i].Name == c.Name {
+					s.PreStop, s.Ports = nil, list[i].Ports
+					if list[i].Lifecycle != nil {
+						s.PreStop = list[i].Lifecycle.PreStop
+					}
+				}
+			}
+		}
+	} else if sandbox, err := rt.PodSandboxStatus(ctx, now.PodSandboxId, false); err == nil {
+		s.PodIP = sandbox.GetStatus().GetNetwork().GetIp()
+	}
+	return s.Run(ctx)
+}
+
+// pod returns the pod of the request, nil if it is not on this node or not watched (security 5.8).
+func (r *Reconciler) pod(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest, uid string) (*corev1.Pod, error) {
+	if r.Pods == nil {
+		return nil, nil
+	}
+	p := &corev1.Pod{}
+	err := r.Pods.Get(ctx, types.NamespacedName{Namespace: crr.Namespace, Name: crr.Spec.PodName}, p)
+	if client.IgnoreNotFound(err) != nil {
+		return nil, err
+	}
+	if err != nil || string(p.UID) != uid || p.Spec.NodeName != r.NodeName {
+		return nil, nil
+	}
+	return p, nil
+}
+
+func (r *Reconciler) observe(ctx context.Context, rt *cri.Runtime, uid string) (map[string]observed, error) {
+	newest, err := cri.OfPod(ctx, rt, uid)
+	if err != nil {
+		return nil, err
+	}
+	out := make(map[string]observed, len(newest))
+	for name, c := range newest {
+		o := observed{container: c}
+		if resp, err := rt.ContainerStatus(ctx, c.Id, false); err == nil && resp.Status != nil {
+			o.startedAt, o.exitCode = time.Unix(0, resp.Status.StartedAt), resp.Status.ExitCode
+		}
+		out[name] = o
+	}
+	return out, nil
+}
+
+// runtimeOf returns the one runtime that all containers of the request are on.
+func runtimeOf(runtimes []*cri.Runtime, crr *appsv1beta1.ContainerRecreateRequest) (*cri.Runtime, error) {
+	var rt *cri.Runtime
+	for i := range crr.Spec.Containers {
+		c := &crr.Spec.Containers[i]
+		if c.StatusContext == nil {
+			return nil, fmt.Errorf("container %s has no statusContext", c.Name)
+		}
+		one, _, err := cri.ByContainerID(runtimes, c.StatusContext.ContainerID)
+		if err != nil {
+			return nil, err
+		}
+		if rt != nil && rt != one {
+			return nil, fmt.Errorf("containers are on %s and %s", rt.Name, one.Name)
+		}
+		rt = one
+	}
+	return rt, nil
+}
+
+func (r *Reconciler) complete(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest, states []state, message string) error {
+	err := r.patch(ctx, crr, func(st *appsv1beta1.ContainerRecreateRequestStatus) {
+		st.Phase, st.Message, st.ContainerRecreateStates = completed, message, states
+		st.CompletionTime = ptr.To(metav1.Now())
+	})
+	if err == nil {
+		r.Recorder.Event(&corev1.ObjectReference{APIVersion: appsv1beta1.GroupVersion.String(), Kind: "ContainerRecreateRequest",
+			Namespace: crr.Namespace, Name: crr.Name, UID: crr.UID}, corev1.EventTypeNormal, "Completed", message)
+	}
+	return err
+}
+
+// patch writes the fields of the status that are the agent's.
+func (r *Reconciler) patch(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest, change func(*appsv1beta1.ContainerRecreateRequestStatus)) error {
+	base := crr.DeepCopy()
+	change(&crr.Status)
+	if err := r.Client.Status().Patch(ctx, crr, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("status of ContainerRecreateRequest %s: %w", client.ObjectKeyFromObject(crr), err)
+	}
+	return nil
+}

@@ -1,0 +1,164 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package restart stops containers so that the kubelet starts them again: for ContainerRecreateRequests, and for whoever
+// else on the node needs it (container-restart 5.3, 5.4).
+package restart
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+
+	"kruise.io/kruise/internal/node/cri"
+)
+
+// minGrace is the least time in seconds between SIGTERM and SIGKILL.
+const minGrace = 2
+
+// Stop is one container to stop.
+type Stop struct {
+	Runtime cri.Containers
+	// ID is the runtime's, without scheme.
+	ID string
+	// PreStop runs first; nil for none. Ports resolve its port if that is a name.
+	PreStop *corev1.LifecycleHandler
+	Ports   []corev1.ContainerPort
+	// PodIP is where HTTP hooks go; an empty one makes them fail.
+	PodIP string
+	// AllowHost lets HTTP hooks go to a host they name (--allow-prestop-host).
+	AllowHost bool
+	// GraceSeconds is the time for hook and SIGTERM together.
+	GraceSeconds int64
+	// OnHookFailure is told why a hook failed; the container is stopped all the same.
+	OnHookFailure func(error)
+}
+
+// Run runs the hook and stops the container (container-restart 5.4.1).
+func (s *Stop) Run(ctx context.Context) error {
+	grace := s.GraceSeconds
+	if s.PreStop != nil && grace > 0 {
+		started := time.Now()
+		hookCtx, cancel := context.WithTimeout(ctx, time.Duration(grace)*time.Second)
+		err := s.hook(hookCtx)
+		cancel()
+		if err != nil && s.OnHookFailure != nil {
+			s.OnHookFailure(err)
+		}
+		grace -= int64(time.Since(started) / time.Second)
+	}
+	if err := s.Runtime.StopContainer(ctx, s.ID, max(grace, minGrace)); err != nil {
+		return fmt.Errorf("stopping container %s: %w", s.ID, err)
+	}
+	return nil
+}
+
+func (s *Stop) hook(ctx context.Context) error {
+	switch h := s.PreStop; {
+	case h.Exec != nil:
+		return s.exec(ctx, h.Exec.Command)
+	case h.HTTPGet != nil:
+		return s.get(ctx, h.HTTPGet)
+	case h.Sleep != nil:
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Duration(h.Sleep.Seconds) * time.Second):
+		}
+		return nil
+	}
+	return nil // tcpSocket does nothing, as in the kubelet
+}
+
+// exec runs a command without a limit of the runtime's, but does not wait for it longer than ctx allows.
+func (s *Stop) exec(ctx context.Context, command []string) error {
+	done := make(chan error, 1)
+	go func() {
+		_, stderr, err := s.Runtime.ExecSync(ctx, s.ID, command, 0)
+		if err != nil && len(stderr) > 0 {
+			err = fmt.Errorf("%w: %s", err, stderr[:min(len(stderr), 256)])
+		}
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return errors.New("the hook takes longer than the grace period")
+	}
+}
+
+func (s *Stop) get(ctx context.Context, h *corev1.HTTPGetAction) error {
+	host := s.PodIP
+	if h.Host != "" && h.Host != s.PodIP {
+		if !s.AllowHost {
+			return errors.New("host is not allowed")
+		}
+		host = h.Host
+	}
+	if host == "" {
+		return errors.New("the pod has no IP")
+	}
+	port, err := s.port(h.Port)
+	if err != nil {
+		return err
+	}
+	if !strings.HasPrefix(h.Path, "/") && h.Path != "" || strings.HasPrefix(h.Path, "//") {
+		return errors.New("host is not allowed in the path")
+	}
+	scheme := "http"
+	if h.Scheme != "" {
+		scheme = strings.ToLower(string(h.Scheme))
+	}
+	target, err := url.Parse(scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port)) + h.Path)
+	if err != nil {
+		return fmt.Errorf("path of the hook: %w", err)
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return err
+	}
+	for _, header := range h.HTTPHeaders {
+		if strings.EqualFold(header.Name, "Host") && !s.AllowHost {
+			return errors.New("header Host is not allowed")
+		}
+		req.Header.Add(header.Name, header.Value)
+	}
+	c := &http.Client{
+		Transport:     &http.Transport{DisableKeepAlives: true}, // no proxy: the hook is the pod's
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	resp, err := c.Do(req)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	_, _ = io.CopyN(io.Discard, resp.Body, 10<<10) // an answer is an answer
+	if resp.StatusCode >= http.StatusBadRequest {
+		return fmt.Errorf("the hook answered %s", resp.Status)
+	}
+	return nil
+}
+
+func (s *Stop) port(p intstr.IntOrString) (int, error) {
+	if p.Type == intstr.Int {
+		return p.IntValue(), nil
+	}
+	for _, port := range s.Ports {
+		if port.Name == p.StrVal {
+			return int(port.ContainerPort), nil
+		}
+	}
+	if n, err := strconv.Atoi(p.StrVal); err == nil {
+		return n, nil
+	}
+	return 0, fmt.Errorf("no port is called %q", p.StrVal)
+}

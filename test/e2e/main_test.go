@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package e2e holds the tests that need real nodes: kubelets, a container runtime, image pulls and a network
+// (docs/real-nodes.md). All of them share one lab with three real nodes and one kruise-manager with default gates.
+//
+// They run with `make e2e` only, as root: without KRUISE_E2E=1 in the environment the package says so and passes.
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"kruise.io/kruise/test/cluster"
+	"kruise.io/kruise/test/lab"
+)
+
+const nodes = 3
+
+// shared is the cluster that all tests use.
+var shared *cluster.Cluster
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if os.Getenv("KRUISE_E2E") == "" {
+		fmt.Println("e2e tests need real nodes and thus root: run them with `make e2e`")
+		return
+	}
+	if os.Geteuid() != 0 {
+		fmt.Fprintln(os.Stderr, "e2e: real nodes need root")
+		os.Exit(1)
+	}
+	os.Exit(run(m))
+}
+
+func run(m *testing.M) (code int) {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Minute)
+	defer cancel()
+	var err error
+	if shared, err = cluster.Start(ctx, lab.Options{RealNodes: nodes}); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	defer func() {
+		if err := shared.Stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			code = 1
+		}
+	}()
+	if _, err := shared.StartManager(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e:", err)
+		return 1
+	}
+	return m.Run()
+}
