@@ -148,20 +148,43 @@ func TestS_pod_lifecycle_6_AnyItemBlocks(t *testing.T) {
 	w.waitPods("it goes", func(active []corev1.Pod) bool { return len(active) == 0 })
 }
 
-// S_pod_lifecycle_8, with improvement 2: a marked pod leaves traffic while it waits; taken back it is ready again, and
-// specified it is deleted and replaced after its release.
+// S_pod_lifecycle_8: a pod that the hook marks leaves traffic while it waits, and is not taken back.
 func TestS_pod_lifecycle_8_MarkedNotReady(t *testing.T) {
 	w := newWorld(t)
 	cs := w.create(w.cloneSet(2, withHooks(markNotReady(preDelete))))
+	waiting := all(inState(pub.LifecycleStatePreparingDelete), conditionIs(corev1.PodReady, corev1.ConditionFalse))
 	w.change(cs, replicas(1))
-	p := w.onePod("one pod waits and is not ready", all(inState(pub.LifecycleStatePreparingDelete), conditionIs(corev1.PodReady, corev1.ConditionFalse)))
+	p := w.onePod("one pod waits and is not ready", waiting)
 	c := pod.Condition(p, pub.KruisePodReady)
 	if want := `[{"userAgent":"Lifecycle","key":"preDeleteHook"}]`; c == nil || c.Status != corev1.ConditionFalse || c.Message != want {
 		t.Errorf("condition %+v, want message %s", c, want)
 	}
+	w.change(cs, replicas(2))
+	if w.settled(cs); !waiting(w.pod(p.Name)) || len(w.activePods()) != 2 {
+		t.Errorf("%d pods, the pod is in state %s", len(w.activePods()), w.pod(p.Name).Labels[pub.LifecycleStateKey])
+	}
 	w.labelPod(p.Name, blockLabel, "false")
-	w.waitPods("it goes", func(active []corev1.Pod) bool { return len(active) == 1 && active[0].Name != p.Name })
-	w.waitRolledOut(cs)
+	w.waitPods("it is replaced", func(active []corev1.Pod) bool {
+		return inService(active) == 2 && !slices.Contains(names(active), p.Name)
+	})
+}
+
+// S_pod_lifecycle_9: a pod that was named for deletion is not taken back, and replaced when it is gone, or at once.
+func TestS_pod_lifecycle_9_SpecifiedIsNotTakenBack(t *testing.T) {
+	w := newWorld(t)
+	cs := w.create(w.cloneSet(2, withHooks(preDelete)))
+	m := w.monitor()
+	p := w.activePods()[0]
+	w.labelPod(p.Name, pub.SpecifiedDeleteKey, "true")
+	w.waitPod(p.Name, "waits", inState(pub.LifecycleStatePreparingDelete))
+	w.settled(cs)
+	if n := count(m.history(), created); n != 0 || !inState(pub.LifecycleStatePreparingDelete)(w.pod(p.Name)) {
+		t.Errorf("%d pods were created, the pod is in state %s", n, w.pod(p.Name).Labels[pub.LifecycleStateKey])
+	}
+	w.change(cs, func(cs *v1beta1.CloneSet) { cs.Spec.ScaleStrategy.ExcludePreparingDelete = true })
+	w.waitPods("a replacement beside it", func(active []corev1.Pod) bool { return len(active) == 3 && inService(active) == 2 })
+	w.labelPod(p.Name, blockLabel, "false")
+	w.waitPods("it goes", func(active []corev1.Pod) bool { return len(active) == 2 && inService(active) == 2 })
 }
 
 // S_pod_lifecycle_10, 11: an in-place update asks its hook before and after.

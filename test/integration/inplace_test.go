@@ -188,7 +188,7 @@ func TestS_inplace_update_8_9_Grace(t *testing.T) {
 
 // withPriorities makes the containers main (priority 0) and side (10), as the launch barrier does.
 func withPriorities(cs *v1beta1.CloneSet) {
-	make := func(name string, priority int) corev1.Container {
+	with := func(name string, priority int) corev1.Container {
 		return corev1.Container{Name: name, Image: imageV1, Env: []corev1.EnvVar{{
 			Name: "KRUISE_CONTAINER_BARRIER",
 			ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
@@ -196,7 +196,7 @@ func withPriorities(cs *v1beta1.CloneSet) {
 			}},
 		}}}
 	}
-	cs.Spec.Template.Spec.Containers = []corev1.Container{make("main", 0), make("side", 10)}
+	cs.Spec.Template.Spec.Containers = []corev1.Container{with("main", 0), with("side", 10)}
 }
 
 // S_inplace_update_16, 17: containers change in batches, and a batch waits until the one before is ready.

@@ -68,7 +68,7 @@ func (w *world) refuse(operation admissionv1.OperationType, expression string) (
 			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: imageV1}}},
 		}
 		if err := w.client.Create(w.ctx, p, client.DryRunAll); !apierrors.IsInvalid(err) {
-			return fmt.Errorf("a pod that it forbids is answered with %v", err)
+			return errors.Join(errors.New("a pod that it forbids is not refused"), err)
 		}
 		return nil
 	})

@@ -97,6 +97,11 @@ func Install(ctx context.Context, cfg *rest.Config, o Options) error {
 		}
 		objects = append(objects, docs...)
 	}
+	for _, crd := range crds {
+		if err := redirect(ctx, c, crd); err != nil {
+			return err
+		}
+	}
 	for _, obj := range objects {
 		if err := apply(ctx, c, obj); err != nil {
 			return err
@@ -192,6 +197,33 @@ func apply(ctx context.Context, c client.Client, obj any) error {
 		return fmt.Errorf("applying %s %s: %w", u.GetKind(), u.GetName(), err)
 	}
 	return nil
+}
+
+// redirect points the conversion of a CRD that is installed already to a URL instead of a Service, or the other way
+// round, in one write: server-side apply would leave the old address, which the manager owns, beside the new one.
+func redirect(ctx context.Context, c client.Client, crd *apixv1.CustomResourceDefinition) error {
+	live := &apixv1.CustomResourceDefinition{}
+	if err := c.Get(ctx, client.ObjectKeyFromObject(crd), live); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	want, have := clientConfig(crd), clientConfig(live)
+	if want == nil || have == nil || (want.URL == nil) == (have.URL == nil) {
+		return nil
+	}
+	base := live.DeepCopy()
+	have.URL, have.Service = want.URL, want.Service
+	if err := c.Patch(ctx, live, client.MergeFrom(base)); err != nil {
+		return fmt.Errorf("redirecting the conversion of %s: %w", crd.Name, err)
+	}
+	return nil
+}
+
+// clientConfig is where a CRD's conversion is served; nil if it has none.
+func clientConfig(crd *apixv1.CustomResourceDefinition) *apixv1.WebhookClientConfig {
+	if crd.Spec.Conversion == nil || crd.Spec.Conversion.Webhook == nil {
+		return nil
+	}
+	return crd.Spec.Conversion.Webhook.ClientConfig
 }
 
 func established(ctx context.Context, c client.Client, crds []*apixv1.CustomResourceDefinition) error {
