@@ -152,3 +152,26 @@ func TestMetadataOnlyChangeCostsNothing(t *testing.T) {
 		t.Errorf("%d pods have the label", n)
 	}
 }
+
+func TestNoUpdateDuringAGracePeriod(t *testing.T) {
+	// cloneset 5.7, step 4: a pod whose grace period runs is left alone until it is over, whatever the template says by then.
+	w := start(t, 1, inPlace, func(s *set) {
+		rolling(s).InPlaceUpdateStrategy = &pub.InPlaceUpdateStrategy{GracePeriodSeconds: 10}
+	})
+	w.change(image("app:v2"))
+	w.Step()
+	w.change(image("app:v3"))
+	d := w.Reconcile()
+	w.wantWait(d, cloneset.WaitGrace)
+	if d.Changes() {
+		t.Errorf("%d edits during the grace period", len(d.Edits))
+	}
+	for range 10 { // the first update ends, then the second one has a grace period of its own
+		w.advance(11 * time.Second)
+		w.settle()
+	}
+	w.want(1, 1, 1)
+	if got := w.pods()[0].Spec.Containers[0].Image; got != "app:v3" {
+		t.Errorf("image %s", got)
+	}
+}

@@ -165,3 +165,62 @@ func TestTimersOutliveErrors(t *testing.T) {
 		t.Error("the next look waits for the retry of the error")
 	}
 }
+
+// A status that did not change is never written, however much time passes, and nothing asks for another look for it.
+func TestUnchangedStatusIsNotWritten(t *testing.T) {
+	writes := 0
+	f := newFixture(t, interceptor.Funcs{SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+		if _, ok := o.(*appsv1beta1.CloneSet); ok {
+			writes++
+		}
+		return c.SubResource(sub).Patch(ctx, o, p, opts...)
+	}})
+	now := time.Now()
+	f.now = func() time.Time { return now }
+	for range 3 {
+		_, err := f.reconcileOnce()
+		f.must(err)
+		now = now.Add(2 * statusInterval)
+	}
+	before := writes
+	for range 3 {
+		result, err := f.reconcileOnce()
+		f.must(err)
+		if result.RequeueAfter > 0 && result.RequeueAfter <= statusInterval {
+			t.Errorf("another look after %s", result.RequeueAfter)
+		}
+		now = now.Add(2 * statusInterval)
+	}
+	if writes != before {
+		t.Errorf("%d writes of an unchanged status", writes-before)
+	}
+}
+
+// A pod is released only after its claims went with it: otherwise they would be taken for those of a pod that is gone.
+func TestReleaseWaitsForItsClaims(t *testing.T) {
+	refuse := false
+	f := newFixture(t, interceptor.Funcs{Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+		if _, ok := o.(*corev1.PersistentVolumeClaim); ok && refuse {
+			return errors.New("no")
+		}
+		return c.Patch(ctx, o, p, opts...)
+	}}, withClaims)
+	_, err := f.reconcileOnce()
+	f.must(err)
+	p := &corev1.Pod{}
+	f.must(f.server.Get(context.Background(), client.ObjectKey{Namespace: "ns", Name: f.podNames()[0]}, p))
+	p.Labels["app"] = "debug"
+	f.must(f.server.Update(context.Background(), p))
+	owned := func() bool {
+		f.must(f.server.Get(context.Background(), client.ObjectKeyFromObject(p), p))
+		return len(p.OwnerReferences) > 0
+	}
+	refuse = true
+	if _, err := f.reconcileOnce(); err == nil || !owned() {
+		t.Errorf("released without its claims, error %v", err)
+	}
+	refuse = false
+	if _, err := f.reconcileOnce(); err != nil || owned() {
+		t.Errorf("not released, error %v", err)
+	}
+}

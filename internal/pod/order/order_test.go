@@ -309,6 +309,14 @@ func TestForDeletion(t *testing.T) {
 	}
 }
 
+// A pod that is cheap to delete goes before one whose node is crowded.
+func TestForDeletionCostBeforeRank(t *testing.T) {
+	pods := []*corev1.Pod{newPod("a0", on("a")), newPod("a1", on("a")), newPod("a2", on("a")), newPod("b0", on("b"), cost("-5"))}
+	if got := ForDeletion(shuffled(pods), DeletionOrder{}); got[0].Name != "b0" {
+		t.Errorf("order %s", names(got))
+	}
+}
+
 func TestForDeletionBySpread(t *testing.T) {
 	zones := func(node string) (map[string]string, bool) {
 		zone, _, ok := strings.Cut(node, "-")
