@@ -18,8 +18,9 @@ import (
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 )
 
-// statusInterval is the least time between two writes of a status of which only counters changed.
-const statusInterval = time.Second
+// statusInterval is the least time between two writes of a status of which only counters changed. With the writes
+// that can't wait it keeps a rollout below one write per second.
+const statusInterval = 1200 * time.Millisecond
 
 // writeStatus writes the status if it changed. Counters change with every pod that moves and are written at most once
 // per statusInterval; left is when to come back for them. Everything else is written at once.

@@ -133,14 +133,14 @@ func (r *jobs) run(ctx context.Context, job *appsv1beta1.ImagePullJob) (reconcil
 		return reconcile.Result{}, err
 	}
 	synced, secretErr := r.secrets.sync(ctx, job)
-	s.request.secrets, s.secretProblem = synced.references, synced.problem
+	s.secrets, s.secretProblem = synced.references, synced.problem
 	if secretErr != nil {
 		s.secretProblem = secretErr.Error()
 	}
 	d := planJob(s)
 	if secretErr != nil && d.status.CompletionTime == nil {
-		d.status.Active -= int32(len(d.push)) //nolint:gosec // a number of nodes
-		d.push, d.refresh = nil, nil          // nobody pulls without the credentials it was given
+		d.status.Active -= int32(len(d.push))
+		d.push, d.refresh = nil, nil // nobody pulls without the credentials it was given
 	}
 	actErr := r.act(ctx, s, d)
 	if err := errors.Join(secretErr, actErr, r.report(ctx, job, &d.status)); err != nil {

@@ -75,7 +75,7 @@ func planJob(s *jobSnapshot) *jobDecision {
 		return d
 	}
 	d.push = waiting[:min(len(waiting), max(0, slots))]
-	d.status.Active += int32(len(d.push)) //nolint:gosec // a number of nodes
+	d.status.Active += int32(len(d.push))
 	return d
 }
 
@@ -105,11 +105,11 @@ func (r *request) leaveStale(n *appsv1beta1.NodeImage, target bool) bool {
 
 // summarise computes the status, and whether the job is over (image-pulling 6, W13, W25).
 func summarise(s *jobSnapshot, d *jobDecision, byClass map[class][]string) {
-	count := func(c class) int32 { return int32(len(byClass[c])) } //nolint:gosec // numbers of nodes
+	count := func(c class) int32 { return int32(len(byClass[c])) }
 	st := &d.status
 	*st = appsv1beta1.ImagePullJobStatus{
 		StartTime: s.job.Status.StartTime.DeepCopy(),
-		Desired:   int32(len(s.targets)), //nolint:gosec // a number of nodes
+		Desired:   int32(len(s.targets)),
 		Active:    count(classActive), Succeeded: count(classSucceeded), Failed: count(classFailed),
 		FailedNodes: byClass[classFailed],
 	}
@@ -137,7 +137,7 @@ func summarise(s *jobSnapshot, d *jobDecision, byClass map[class][]string) {
 			st.CompletionTime = ptr.To(metav1.NewTime(s.now))
 			st.FailedNodes = slices.Sorted(slices.Values(slices.Concat(
 				byClass[classFailed], byClass[classActive], byClass[classWaiting])))
-			st.Failed, st.Active = int32(len(st.FailedNodes)), 0 //nolint:gosec // a number of nodes
+			st.Failed, st.Active = int32(len(st.FailedNodes)), 0
 			st.Message = "job exceeds activeDeadlineSeconds"
 		}
 	}

@@ -12,8 +12,8 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/dump"
 	"k8s.io/apimachinery/pkg/util/rand"
+	"k8s.io/utils/dump"
 	"k8s.io/utils/ptr"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
@@ -79,7 +79,7 @@ func summariseList(s *listSnapshot, d *listDecision, children map[string]*appsv1
 	if st.StartTime == nil {
 		st.StartTime = ptr.To(metav1.NewTime(s.now))
 	}
-	st.Desired = int32(len(s.job.Spec.Images)) //nolint:gosec // at most 255
+	st.Desired = int32(len(s.job.Spec.Images))
 	for _, image := range s.job.Spec.Images {
 		child := children[image]
 		if child == nil || child.Status.StartTime == nil || child.Status.Desired != child.Status.Succeeded+child.Status.Failed {

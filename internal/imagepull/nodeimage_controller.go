@@ -147,20 +147,20 @@ func jobEnds() predicate.Predicate {
 
 // nodeMatters passes changes of what a NodeImage takes from its node; heartbeats are none.
 func nodeMatters() predicate.Predicate {
-	real := func(o client.Object) bool {
+	hasKubelet := func(o client.Object) bool {
 		node, ok := o.(*corev1.Node)
 		return ok && !isVirtualKubelet(node)
 	}
 	return predicate.Funcs{
-		CreateFunc: func(e event.CreateEvent) bool { return real(e.Object) },
+		CreateFunc: func(e event.CreateEvent) bool { return hasKubelet(e.Object) },
 		UpdateFunc: func(e event.UpdateEvent) bool {
 			before, ok := e.ObjectOld.(*corev1.Node)
 			after, ok2 := e.ObjectNew.(*corev1.Node)
-			return ok && ok2 && real(after) &&
+			return ok && ok2 && hasKubelet(after) &&
 				(ready(before) != ready(after) || (before.DeletionTimestamp == nil) != (after.DeletionTimestamp == nil) ||
 					!equality.Semantic.DeepEqual(before.Labels, after.Labels))
 		},
-		DeleteFunc:  func(e event.DeleteEvent) bool { return real(e.Object) },
+		DeleteFunc:  func(e event.DeleteEvent) bool { return hasKubelet(e.Object) },
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
 }

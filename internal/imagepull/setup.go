@@ -159,7 +159,7 @@ func owners(ctx context.Context, c client.Reader) func(corev1.ObjectReference) o
 // after stretches short waits, so that many objects don't look again at the same moment (image-pulling 5.2).
 func after(d time.Duration) reconcile.Result {
 	if d > 0 && d < 3*time.Second {
-		d = 3*time.Second + time.Duration(rand.Int64N(int64(2*time.Second))) //nolint:gosec // jitter
+		d = 3*time.Second + time.Duration(rand.Int64N(int64(2*time.Second)))
 	}
 	return reconcile.Result{RequeueAfter: d}
 }

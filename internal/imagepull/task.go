@@ -21,10 +21,10 @@ import (
 )
 
 const (
-	// DefaultTimeoutSeconds and DefaultBackoffLimit hold for one attempt and for the attempts after the first
-	// (image-pulling 3.1).
+	// DefaultTimeoutSeconds holds for one attempt (image-pulling 3.1).
 	DefaultTimeoutSeconds = 600
-	DefaultBackoffLimit   = 3
+	// DefaultBackoffLimit is the number of attempts after the first (image-pulling 3.1).
+	DefaultBackoffLimit = 3
 	// MaxImages is the number of image names that one NodeImage may have (image-pulling 3.3).
 	MaxImages = 256
 
@@ -83,7 +83,7 @@ func (r *request) policy(node string) *appsv1beta1.ImageTagPullPolicy {
 		base = *c.ActiveDeadlineSeconds
 	}
 	ttl := base + int64(r.alwaysTTL) + int64(r.spread(node, alwaysSpread))
-	p.TTLSecondsAfterFinished = ptr.To(int32(min(max(ttl, 0), 1<<31-1))) //nolint:gosec // bounded here
+	p.TTLSecondsAfterFinished = ptr.To(int32(min(max(ttl, 0), 1<<31-1)))
 	return p
 }
 
@@ -92,7 +92,7 @@ func (r *request) spread(node string, n int) int {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(r.job.UID)) // never fails
 	_, _ = h.Write([]byte(node))
-	return int(h.Sum32() % uint32(n)) //nolint:gosec // n is a small positive constant
+	return int(h.Sum32() % uint32(n))
 }
 
 func (r *request) self() corev1.ObjectReference {

@@ -59,7 +59,7 @@ func imagePullControllers(mgr manager.Manager, d *Deps) error {
 			Recorder: mgr.GetEventRecorder(name + "-controller"),
 			Workers:  d.Options.workers(name), RateLimiter: d.RateLimiter(),
 			CreationDelay:    d.Options.NodeImageCreationDelay,
-			AlwaysTTLSeconds: int32(d.Options.DefaultNodeImageTTLSeconds), //nolint:gosec // validated
+			AlwaysTTLSeconds: int32(d.Options.DefaultNodeImageTTLSeconds),
 			ConfigNamespace:  d.Options.DaemonConfigNamespace,
 			SecretTypes:      d.Options.PullSecretTypes,
 		}

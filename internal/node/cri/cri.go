@@ -115,7 +115,7 @@ func connect(ctx context.Context, endpoint string) (*Runtime, error) {
 	}
 	version, err := containers.Version(ctx, "")
 	if err != nil {
-		return nil, fmt.Errorf("Version: %w", err)
+		return nil, fmt.Errorf("version: %w", err)
 	}
 	return &Runtime{Name: version.RuntimeName, Endpoint: endpoint, Images: images, Containers: containers}, nil
 }

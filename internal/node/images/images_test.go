@@ -92,6 +92,7 @@ func (a *agent) until(what string, ok func(*appsv1beta1.NodeImage) bool) *appsv1
 		}
 		select {
 		case <-a.puller.Wake:
+		case <-time.After(20 * time.Millisecond): // what ok looks at may change without a wake
 		case <-deadline:
 			a.Fatalf("not %s: %+v", what, n.Status)
 		}

@@ -134,7 +134,7 @@ func (p *Puller) Reconcile(ctx context.Context, req reconcile.Request) (reconcil
 }
 
 func between(least, most time.Duration) time.Duration {
-	return least + time.Duration(rand.Int64N(int64(most-least))) //nolint:gosec // jitter
+	return least + time.Duration(rand.Int64N(int64(most-least)))
 }
 
 // sync stops tasks that are not wanted any more, or were ended by the manager, and starts those that are missing, oldest
