@@ -29,8 +29,8 @@ func Down(dir string, keep bool) error {
 	if err != nil {
 		return err
 	}
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real
+	if resolved, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = resolved
 	}
 	s, err := ReadState(dir)
 	if errors.Is(err, ErrNoLab) {
