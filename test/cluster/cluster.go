@@ -17,7 +17,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	clientgoscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
@@ -86,6 +88,7 @@ func StartDetached(ctx context.Context, dir string, nodes int) (*Cluster, error)
 
 // prepare installs Kruise on l.
 func prepare(ctx context.Context, l *lab.Lab) (*Cluster, error) {
+	log.SetLogger(klog.Background()) // else controller-runtime complains about the lack of one
 	c := &Cluster{Lab: l}
 	cl, err := client.NewWithWatch(c.Config(), client.Options{Scheme: Scheme()})
 	if err == nil {
