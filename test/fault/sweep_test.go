@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fault
+
+import (
+	"sync"
+	"testing"
+)
+
+// scenarios are what every fault is tried on.
+var scenarios = map[string]func() *Scenario{
+	"create":     create10,
+	"in_place":   func() *Scenario { return inPlace(10, 3) },
+	"recreate":   func() *Scenario { return surging(5, 0, 2) },
+	"scale_in":   scaleInHooked,
+	"pvc_reuse":  func() *Scenario { return claimsReused(4, 2) },
+	"specified":  specified,
+	"image_pull": pullJob,
+}
+
+// nodeImages are shared by the whole cluster: one world at a time.
+var nodeImages sync.Mutex
+
+// world makes a world for a scenario and prepares it.
+func (s *Scenario) world(t *testing.T, options ...func(*World)) *World {
+	t.Helper()
+	if s.Gates["KruiseDaemon"] {
+		nodeImages.Lock()
+		t.Cleanup(nodeImages.Unlock)
+	}
+	if s.Gates != nil {
+		options = append(options, With(Gates(s.Gates)))
+	}
+	w := NewWorld(t, host, options...)
+	s.Run(w)
+	return w
+}
+
+// TestCrashPoints crashes the manager after its n-th write, for every n of each scenario (a few of them unless all are
+// asked for): what is begun is finished by the next manager, and all invariants hold on the way.
+func TestCrashPoints(t *testing.T) {
+	for name, s := range scenarios {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := s()
+			w := s.world(t)
+			if all {
+				s.Sweep(w, 1, 1, 0)
+			} else {
+				s.Sweep(w, 1, 4, 3)
+			}
+		})
+	}
+}
