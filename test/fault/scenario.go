@@ -47,6 +47,7 @@ func (s *Scenario) round(w *World, n int, inject func(), during func()) bool {
 	defer w.Obs.KeepPods(false)
 	inject()
 	s.Act(w, n)
+	w.Manager.Proxy.Stir()
 	if during != nil {
 		during()
 	}

@@ -225,6 +225,7 @@ func (w *World) hookController(every time.Duration) {
 // claimsReused: pods that others delete come back with their names and claims.
 func claimsReused(replicas int32, lost int) *Scenario {
 	want := map[string]types.UID{} // claims by name
+	gone := map[types.UID]bool{}   // pods that were deleted
 	return &Scenario{
 		Name: "PVC reuse",
 		Prepare: func(w *World) {
@@ -238,6 +239,7 @@ func claimsReused(replicas int32, lost int) *Scenario {
 		Act: func(w *World, _ int) {
 			pods := w.pods(w.T.Context())
 			for i := range pods[:lost] {
+				gone[pods[i].UID] = true
 				w.Obs.Excuse(pods[i].UID)
 			}
 			for i := range pods[:lost] {
@@ -248,8 +250,14 @@ func claimsReused(replicas int32, lost int) *Scenario {
 			if err := w.rolledOut(ctx, "web"); err != nil {
 				return err
 			}
-			if n := len(w.pods(ctx)); n != int(replicas) {
-				return fmt.Errorf("%d pods", n)
+			pods := w.pods(ctx)
+			for _, p := range pods {
+				if gone[p.UID] {
+					return fmt.Errorf("pod %s is not gone yet", p.Name)
+				}
+			}
+			if len(pods) != int(replicas) {
+				return fmt.Errorf("%d pods", len(pods))
 			}
 			claims := w.claims(ctx)
 			for _, c := range claims {

@@ -3,6 +3,7 @@
 package fault
 
 import (
+	"context"
 	"sync"
 	"testing"
 )
@@ -16,6 +17,7 @@ var scenarios = map[string]func() *Scenario{
 	"pvc_reuse":  func() *Scenario { return claimsReused(4, 2) },
 	"specified":  specified,
 	"image_pull": pullJob,
+	"restart":    func() *Scenario { return recreateRequest(new(*agent)) },
 }
 
 // nodeImages are shared by the whole cluster: one world at a time.
@@ -50,5 +52,26 @@ func TestCrashPoints(t *testing.T) {
 				s.Sweep(w, 1, 4, 3)
 			}
 		})
+	}
+}
+
+// TestAgentCrashPoints crashes the node's agent after its n-th write for a recreate request.
+func TestAgentCrashPoints(t *testing.T) {
+	t.Parallel()
+	var a *agent
+	s := recreateRequest(&a)
+	w := s.world(t)
+	for n, round := 1, 1; ; n, round = n+1, round+1 {
+		var crashed <-chan struct{}
+		hit := false
+		ok := s.round(w, round, func() { crashed = a.proxy.CrashAfter(n) }, func() {
+			if hit = w.crashOrDone(crashed, func(ctx context.Context) error { return s.Done(ctx, w, round) }); hit {
+				a.restart()
+			}
+		})
+		if !ok || !hit {
+			t.Logf("the agent crashed after each of %d writes", round-1)
+			return
+		}
 	}
 }
