@@ -51,9 +51,10 @@ const (
 	DefaultHostNetworkHostPortsInPodTemplates featuregate.Feature = "DefaultHostNetworkHostPortsInPodTemplates"
 	DaemonSetPruneIneligibleNodes             featuregate.Feature = "DaemonSetPruneIneligibleNodes"
 
-	// ConfigMapSet and PersistentPodStateAutoCleanup are additions of ours.
+	// ConfigMapSet, PersistentPodStateAutoCleanup and CloneSetKeepPVCForDeletion are additions of ours.
 	ConfigMapSet                  featuregate.Feature = "ConfigMapSetGate"
 	PersistentPodStateAutoCleanup featuregate.Feature = "PersistentPodStateAutoCleanup"
+	CloneSetKeepPVCForDeletion    featuregate.Feature = "CloneSetKeepPVCForDeletion"
 )
 
 func alpha(enabled bool) featuregate.FeatureSpec {
@@ -105,6 +106,7 @@ func specs() map[featuregate.Feature]featuregate.FeatureSpec {
 		DaemonSetPruneIneligibleNodes:             alpha(false),
 		ConfigMapSet:                              alpha(false),
 		PersistentPodStateAutoCleanup:             alpha(false),
+		CloneSetKeepPVCForDeletion:                alpha(false),
 	}
 }
 
