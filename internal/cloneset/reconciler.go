@@ -72,7 +72,8 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	decision := Plan(*snapshot)
-	outcome := r.exec.act(ctx, cs, &decision)
+	outcome := r.exec.act(ctx, cs, &decision, r.memory.speed(req.NamespacedName, cs.UID, r.now()))
+	r.memory.reached(req.NamespacedName, cs.UID, outcome.speed, r.now())
 	result, err := r.report(ctx, cs, &decision, &outcome)
 	if err != nil {
 		// The result of a failure is ignored, and its retries become rare. A pod that can't be dealt with must not keep
@@ -186,6 +187,9 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 		if after > 0 && (result.RequeueAfter == 0 || after < result.RequeueAfter) {
 			result.RequeueAfter = after
 		}
+	}
+	if o.more && o.scaleErr == nil && o.updateErr == nil {
+		sooner(time.Millisecond)
 	}
 	if o.unsettled {
 		if o.scaleErr == nil && o.updateErr == nil {

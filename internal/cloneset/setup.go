@@ -69,6 +69,7 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 			// The old events API: its events have the source component that is part of the contract.
 			recorder: mgr.GetEventRecorderFor(controllerName), //nolint:staticcheck // see above
 			gates:    o.Gates,
+			now:      time.Now,
 		},
 		gates:        o.Gates,
 		budgetAllows: o.BudgetAllows,
