@@ -30,6 +30,21 @@ bin/kruise-daemon:
 bin/lab:
 	@hack/build-lab.sh $@
 
+.PHONY: bin/helm-hook
+bin/helm-hook:
+	@go build -trimpath -ldflags "-s -w" -o $@ ./cmd/helm-hook
+
+# Helm itself, at the version that tools/go.mod pins: two minutes of two cores, once.
+bin/helm: tools/go.mod
+	@echo "building helm (cached afterwards)" >&2
+	@go build -modfile=tools/go.mod -ldflags "-s -w" -o $@ helm.sh/helm/v4/cmd/helm
+	@touch $@
+
+.PHONY: chart
+chart: bin/helm ## Check the Helm chart: lint it and render it (installing it is among the tests).
+	@bin/helm lint --quiet charts/kruise
+	@bin/helm template kruise charts/kruise >/dev/null
+
 .PHONY: images
 images: ## Build the container images into bin/images/*.tar. PLATFORMS=linux/amd64 builds for one platform only.
 	@go -C images run . --root .. --out $(CURDIR)/bin/images $(if $(PLATFORMS),--platforms $(PLATFORMS)) $(if $(VERSION),--version $(VERSION))
