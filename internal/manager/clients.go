@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	"golang.org/x/time/rate"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
@@ -16,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/internal/revision"
 )
 
 // userAgent prefixes the user agent of every client (platform 4.5).
@@ -79,6 +81,9 @@ func indexes(ctx context.Context, indexer client.FieldIndexer) error {
 		if err := indexer.IndexField(ctx, obj, pod.OwnerUIDField, pod.OwnerUIDs); err != nil {
 			return fmt.Errorf("index %s on %T: %w", pod.OwnerUIDField, obj, err)
 		}
+	}
+	if err := indexer.IndexField(ctx, &appsv1.ControllerRevision{}, revision.ControllerField, revision.Controller); err != nil {
+		return fmt.Errorf("index %s on ControllerRevision: %w", revision.ControllerField, err)
 	}
 	return nil
 }
