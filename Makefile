@@ -16,11 +16,15 @@ help: ## List the targets.
 	@grep -hE '^[a-z0-9-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 .PHONY: build
-build: bin/kruise-manager bin/lab ## Build the manager and the lab into bin/.
+build: bin/kruise-manager bin/kruise-daemon bin/lab ## Build manager, agent and lab into bin/.
 
 .PHONY: bin/kruise-manager
 bin/kruise-manager:
 	@go build -trimpath -ldflags "-s -w" -o $@ ./cmd/kruise-manager
+
+.PHONY: bin/kruise-daemon
+bin/kruise-daemon:
+	@go build -trimpath -ldflags "-s -w" -o $@ ./cmd/kruise-daemon
 
 .PHONY: bin/lab
 bin/lab:

@@ -5,6 +5,7 @@ package manager
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/time/rate"
 	appsv1 "k8s.io/api/apps/v1"
@@ -61,10 +62,14 @@ func (o *Options) clients(cl cluster.Cluster, cfg *rest.Config, component string
 		return nil, nil, fmt.Errorf("client of %s: %w", component, err)
 	}
 	build := func(readYourWrites bool) (client.Client, error) {
-		return client.New(c, client.Options{
+		made, err := client.New(c, client.Options{
 			HTTPClient: httpClient, Scheme: cl.GetScheme(), Mapper: cl.GetRESTMapper(),
 			Cache: &client.CacheOptions{Reader: cl.GetCache(), EnableReadYourWritesConsistency: &readYourWrites},
 		})
+		if err == nil && o.DisableNoDeepCopy {
+			made = copying{made}
+		}
+		return made, err
 	}
 	if consistent, err = build(true); err != nil {
 		return nil, nil, fmt.Errorf("client of %s: %w", component, err)
@@ -73,6 +78,19 @@ func (o *Options) clients(cl cluster.Cluster, cfg *rest.Config, component string
 		return nil, nil, fmt.Errorf("client of %s: %w", component, err)
 	}
 	return consistent, plain, nil
+}
+
+// copying is a client that ignores client.UnsafeDisableDeepCopy (platform 5.8).
+type copying struct{ client.Client }
+
+// List implements client.Reader.
+func (c copying) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	return c.Client.List(ctx, list, append(slices.Clone(opts), client.UnsafeDisableDeepCopyOption(false))...)
+}
+
+// Get implements client.Reader.
+func (c copying) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	return c.Client.Get(ctx, key, obj, append(slices.Clone(opts), client.UnsafeDisableDeepCopyOption(false))...)
 }
 
 // indexes registers the indexes on built-in kinds (platform 5.8).

@@ -35,7 +35,21 @@ type Options struct {
 	EnablePprof     bool
 	PprofAddr       string
 
+	// MetricsSecure serves MetricsAddr by HTTPS and asks the apiserver who may read it (security 5.6).
+	MetricsSecure bool
+
 	LeaderElection LeaderElection
+
+	// ShutdownDelay is how long webhooks are still served after the process was asked to end: that long it takes until
+	// no apiserver sends requests here any more. Controllers stop, and the Lease is released, at once.
+	ShutdownDelay time.Duration
+
+	// ProtectionLogPath is the directory of protection.log; "-" is the standard output, empty is none.
+	ProtectionLogPath string
+	// HashUsernames hides the names of users in metrics.
+	HashUsernames bool
+	// DisableNoDeepCopy makes lists copy what the cache holds, whatever the caller asks for.
+	DisableNoDeepCopy bool
 
 	// Namespace restricts the cache to one namespace; empty means all.
 	Namespace string
@@ -134,6 +148,7 @@ func NewOptions() (*Options, error) {
 		PprofAddr:                "localhost:8090",
 		CacheSyncTimeout:         2 * time.Minute,
 		WebhookInitializeTimeout: time.Minute,
+		ShutdownDelay:            3 * time.Second,
 		LeaderElection: LeaderElection{
 			Enabled: true, Namespace: "kruise-system", ID: "kruise-manager", ResourceLock: "leases",
 			LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
@@ -227,6 +242,7 @@ func (o *Options) validate() error {
 		"--rate-limiter-base-delay (%s) must be positive and at most --rate-limiter-max-delay (%s)", o.RateLimiter.BaseDelay, o.RateLimiter.MaxDelay)
 	require(o.RateLimiter.QPS > 0 && o.RateLimiter.BucketSize > 0, "--rate-limiter-qps and --rate-limiter-bucket-size must be positive")
 	require(o.CacheSyncTimeout > 0, "--controller-cache-sync-timeout must be positive")
+	require(o.ShutdownDelay >= 0, "--shutdown-delay must not be negative")
 	require(o.WebhookInitializeTimeout > 0, "--webhook-initialize-timeout must be positive")
 	require(slices.Contains([]string{"", "fs", "secret"}, o.Webhook.CertWriter), "environment variable WEBHOOK_CERT_WRITER must be fs, secret or empty, not %q", o.Webhook.CertWriter)
 	require(o.Webhook.TLSMinVersion >= tls.VersionTLS12, "--tls-min-version must be VersionTLS12 or VersionTLS13")

@@ -27,6 +27,7 @@ type AuditEntry struct {
 	Subresource string
 	Namespace   string
 	Name        string
+	URI         string // path and query
 	Code        int   // HTTP status of the answer
 	End         int64 // offset in the log right behind this entry
 }
@@ -101,6 +102,7 @@ func parseAudit(line []byte) (AuditEntry, error) {
 		RequestReceivedTimestamp time.Time `json:"requestReceivedTimestamp"`
 		StageTimestamp           time.Time `json:"stageTimestamp"`
 		UserAgent                string    `json:"userAgent"`
+		RequestURI               string    `json:"requestURI"`
 		Verb                     string    `json:"verb"`
 		User                     struct {
 			Username string `json:"username"`
@@ -119,7 +121,7 @@ func parseAudit(line []byte) (AuditEntry, error) {
 		Time: event.RequestReceivedTimestamp, Duration: event.StageTimestamp.Sub(event.RequestReceivedTimestamp),
 		UserAgent: event.UserAgent, User: event.User.Username, Verb: event.Verb,
 		Group: event.ObjectRef.APIGroup, Resource: event.ObjectRef.Resource, Subresource: event.ObjectRef.Subresource,
-		Namespace: event.ObjectRef.Namespace, Name: event.ObjectRef.Name, Code: event.ResponseStatus.Code,
+		Namespace: event.ObjectRef.Namespace, Name: event.ObjectRef.Name, URI: event.RequestURI, Code: event.ResponseStatus.Code,
 	}, nil
 }
 
