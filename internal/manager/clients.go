@@ -18,25 +18,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/internal/restconfig"
 	"kruise.io/kruise/internal/revision"
 )
 
 // userAgent prefixes the user agent of every client (platform 4.5).
 const userAgent = "kruise-manager"
 
-// restConfig applies our throttling and naming to a configuration. Content types stay unset: the library then speaks
-// protobuf for built-in types and JSON for ours.
+// restConfig applies our throttling and naming to a configuration.
 func (o *Options) restConfig(cfg *rest.Config, component string) *rest.Config {
-	c := rest.CopyConfig(cfg)
-	c.UserAgent = userAgent
-	if component != "" {
-		c.UserAgent += "/" + component
-	}
-	c.QPS, c.Burst = float32(o.QPS), o.Burst
-	if o.QPS <= 0 {
-		c.QPS, c.Burst = -1, 0
-	}
-	return c
+	return restconfig.For(cfg, userAgent, component, restconfig.Limits{QPS: o.QPS, Burst: o.Burst})
 }
 
 // cacheOptions keep the cache small: no managedFields, Secrets and ConfigMaps of our own namespace only (W13).
