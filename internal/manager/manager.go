@@ -78,6 +78,12 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 		return nil, err
 	}
 	m := &Manager{opts: opts, cfg: cfg, log: log.Log.WithName("manager"), served: newServedKinds()}
+	var err error
+	if m.refusals, err = protectionlog.Open(opts.ProtectionLogPath, m.log); err != nil {
+		return nil, err
+	}
+	protectionlog.Use(m.refusals)
+	protectionlog.HashUsernames(opts.HashUsernames)
 	base := opts.restConfig(cfg, "")
 	m.permissions = newPermissions(m.log)
 	base.Wrap(m.permissions.wrap)
@@ -95,11 +101,6 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	if err != nil {
 		return nil, err
 	}
-	if m.refusals, err = protectionlog.Open(opts.ProtectionLogPath, m.log); err != nil {
-		return nil, err
-	}
-	protectionlog.Use(m.refusals)
-	protectionlog.HashUsernames(opts.HashUsernames)
 	if err := m.prepareWebhooks(base, scheme); err != nil {
 		return nil, err
 	}

@@ -28,8 +28,8 @@ type AuditEntry struct {
 	Namespace   string
 	Name        string
 	URI         string // path and query
-	Code        int   // HTTP status of the answer
-	End         int64 // offset in the log right behind this entry
+	Code        int    // HTTP status of the answer
+	End         int64  // offset in the log right behind this entry
 }
 
 // Agent is the user agent's program name, without version and platform.

@@ -52,9 +52,10 @@ const (
 	DefaultHostNetworkHostPortsInPodTemplates featuregate.Feature = "DefaultHostNetworkHostPortsInPodTemplates"
 	DaemonSetPruneIneligibleNodes             featuregate.Feature = "DaemonSetPruneIneligibleNodes"
 
-	// ConfigMapSet and PersistentPodStateAutoCleanup are additions of ours.
+	// ConfigMapSet, PersistentPodStateAutoCleanup and CloneSetKeepPVCForDeletion are additions of ours.
 	ConfigMapSet                  featuregate.Feature = "ConfigMapSetGate"
 	PersistentPodStateAutoCleanup featuregate.Feature = "PersistentPodStateAutoCleanup"
+	CloneSetKeepPVCForDeletion    featuregate.Feature = "CloneSetKeepPVCForDeletion"
 )
 
 // Gate describes one feature gate.
@@ -108,6 +109,7 @@ func All() []Gate {
 		{DaemonSetPruneIneligibleNodes, false, false, false, "DaemonSet pods on nodes that became ineligible are deleted."},
 		{ConfigMapSet, false, false, false, "ConfigMapSet."},
 		{PersistentPodStateAutoCleanup, false, false, false, "PersistentPodStates of workloads that are gone are deleted."},
+		{CloneSetKeepPVCForDeletion, false, false, true, "Label apps.kruise.io/keep-pvc-for-deletion keeps the claims and the id of a pod of a CloneSet that is recreated."},
 	}
 }
 
