@@ -50,6 +50,7 @@ type Manager struct {
 	server      *webhooks.Server
 	keeper      *certs.Keeper
 	loop        *webhooks.Loop
+	injector    *webhooks.Injector
 	health      *health
 	refusals    *protectionlog.Log
 	permissions *permissions
@@ -95,7 +96,7 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	}
 	m.log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion)
 
-	features := Features()
+	features := append(Features(), opts.ExtraFeatures...)
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
@@ -254,6 +255,7 @@ func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 		if err != nil {
 			return err
 		}
+		m.injector.Sources = append(m.injector.Sources, f.Sources...)
 		if f.Webhooks != nil {
 			for path, h := range f.Webhooks(d) {
 				handlers[path] = h
@@ -281,6 +283,7 @@ func (m *Manager) deps(cfg *rest.Config, f *Feature) (*Deps, error) {
 		Name: f.Name, Client: consistent, Plain: plain, Live: m.mgr.GetAPIReader(), Scheme: m.mgr.GetScheme(),
 		Recorder: m.mgr.GetEventRecorder(f.Name + "-controller"), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
 		Options: m.opts, Server: m.apiserver, Served: m.served.Served,
+		Widening: m.injector.Widening,
 	}, nil
 }
 
