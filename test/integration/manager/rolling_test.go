@@ -150,7 +150,7 @@ func TestRollingUpgrade_S_platform_22(t *testing.T) {
 	settled(t)
 
 	l := startLoad(t, owner.UID)
-	reinstall(t, install.Options{})
+	reinstall(t, install.Options{WebhookPort: b.port()})
 	for _, addr := range addrs[2:] {
 		ps = append(ps, startProcess(t, bin, addr, b.port()))
 	}
