@@ -51,6 +51,7 @@ type Manager struct {
 	server      *webhooks.Server
 	keeper      *certs.Keeper
 	loop        *webhooks.Loop
+	injector    *webhooks.Injector
 	health      *health
 	refusals    *protectionlog.Log
 	permissions *permissions
@@ -96,7 +97,7 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	}
 	m.log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion, "kruise", kruise.String())
 
-	features := Features()
+	features := append(Features(), opts.ExtraFeatures...)
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
@@ -255,6 +256,7 @@ func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 		if err != nil {
 			return err
 		}
+		m.injector.Sources = append(m.injector.Sources, f.Sources...)
 		if f.Webhooks != nil {
 			for path, h := range f.Webhooks(d) {
 				handlers[path] = h
@@ -282,6 +284,7 @@ func (m *Manager) deps(cfg *rest.Config, f *Feature) (*Deps, error) {
 		Name: f.Name, Client: consistent, Plain: plain, Live: m.mgr.GetAPIReader(), Scheme: m.mgr.GetScheme(),
 		Recorder: m.mgr.GetEventRecorder(f.Name + "-controller"), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
 		Options: m.opts, Server: m.apiserver, Served: m.served.Served,
+		Widening: m.injector.Widening,
 	}, nil
 }
 
