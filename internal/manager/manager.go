@@ -32,6 +32,7 @@ import (
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/webhooks"
 	"kruise.io/kruise/internal/protectionlog"
+	kruise "kruise.io/kruise/internal/version"
 )
 
 // reachTimeout bounds how long New waits for an apiserver.
@@ -94,7 +95,7 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	if m.apiserver, err = utilversion.ParseGeneric(info.GitVersion); err != nil {
 		return nil, fmt.Errorf("version of the apiserver at %s: %w", cfg.Host, err)
 	}
-	m.log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion)
+	m.log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion, "kruise", kruise.String())
 
 	features := append(Features(), opts.ExtraFeatures...)
 	scheme, err := newScheme()
