@@ -66,6 +66,30 @@ func ParseFlags(args []string) (*Flags, error) {
 	return f, f.apply()
 }
 
+// FlagDoc describes a flag for the documentation.
+type FlagDoc struct {
+	Name, Default, Doc string
+	// Effective tells whether this version has the feature of the flag.
+	Effective bool
+}
+
+// Docs describes every flag, without those of logging and klog.
+func (f *Flags) Docs() []FlagDoc {
+	logging := pflag.NewFlagSet("", pflag.ContinueOnError)
+	logsapi.AddFlags(logsapi.NewLoggingConfiguration(), logging)
+	legacy := flag.NewFlagSet("", flag.ContinueOnError)
+	klog.InitFlags(legacy)
+	var out []FlagDoc
+	f.set.VisitAll(func(fl *pflag.Flag) {
+		if logging.Lookup(fl.Name) != nil || legacy.Lookup(fl.Name) != nil {
+			return
+		}
+		doc, _, _ := strings.Cut(fl.Usage, ":\n")
+		out = append(out, FlagDoc{fl.Name, fl.DefValue, doc, f.notYet.Lookup(fl.Name) == nil})
+	})
+	return out
+}
+
 // Usage describes every flag.
 func (f *Flags) Usage() string {
 	return "kruise-manager runs the controllers and webhooks of Kruise.\n\nFlags:\n" + f.set.FlagUsages()

@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -157,36 +156,26 @@ func NewOptions() (*Options, error) {
 		Workers:                    map[string]int{},
 		DefaultNodeImageTTLSeconds: 300,
 		AllowPrivileged:            true,
-		PodNamespace:               env("POD_NAMESPACE", "kruise-system"),
+		PodNamespace:               env("POD_NAMESPACE"),
 		NodeImageCreationDelay:     30 * time.Second,
 		PullSecretTypes:            imagepull.DefaultSecretTypes(),
-		DaemonConfigNamespace:      env("KRUISE_DAEMON_CONFIG_NS", imagepull.DefaultConfigNamespace),
+		DaemonConfigNamespace:      env("KRUISE_DAEMON_CONFIG_NS"),
 		Webhook: WebhookOptions{
-			Host:          os.Getenv("WEBHOOK_HOST"),
-			Port:          9876,
-			CertDir:       env("WEBHOOK_CERT_DIR", "/tmp/kruise-webhook-certs"),
-			CertWriter:    os.Getenv("WEBHOOK_CERT_WRITER"),
-			SecretName:    env("SECRET_NAME", "kruise-webhook-certs"),
-			ServiceName:   env("SERVICE_NAME", "kruise-webhook-service"),
-			RenewBefore:   parseRenewBefore(os.Getenv("CERTS_RENEW_BEFORE")),
+			Host:          env("WEBHOOK_HOST"),
+			CertDir:       env("WEBHOOK_CERT_DIR"),
+			CertWriter:    env("WEBHOOK_CERT_WRITER"),
+			SecretName:    env("SECRET_NAME"),
+			ServiceName:   env("SERVICE_NAME"),
+			RenewBefore:   parseRenewBefore(env("CERTS_RENEW_BEFORE")),
 			TLSMinVersion: tls.VersionTLS13,
 		},
 	}
-	if s := os.Getenv("WEBHOOK_PORT"); s != "" {
-		port, err := strconv.Atoi(s)
-		if err != nil || port < 0 || port > 65535 {
-			return nil, fmt.Errorf("environment variable WEBHOOK_PORT: %q is not a port number", s)
-		}
-		o.Webhook.Port = port
+	port, err := strconv.Atoi(env("WEBHOOK_PORT"))
+	if err != nil || port < 0 || port > 65535 {
+		return nil, fmt.Errorf("environment variable WEBHOOK_PORT: %q is not a port number", env("WEBHOOK_PORT"))
 	}
+	o.Webhook.Port = port
 	return o, nil
-}
-
-func env(name, fallback string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return fallback
 }
 
 // parseRenewBefore reads an integer followed by d (days), m (30 days) or y (365 days); anything else, and what is not
