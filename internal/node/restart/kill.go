@@ -39,27 +39,49 @@ type Stop struct {
 	AllowHost bool
 	// GraceSeconds is the time for hook and SIGTERM together.
 	GraceSeconds int64
+	// Withdrawn, when it is closed while the hook runs, ends the hook and leaves the container running; nil for never.
+	Withdrawn <-chan struct{}
 	// OnHookFailure is told why a hook failed; the container is stopped all the same.
 	OnHookFailure func(error)
 }
+
+// ErrWithdrawn says that nobody wanted the container stopped any more before it got a signal.
+var ErrWithdrawn = errors.New("withdrawn")
 
 // Run runs the hook and stops the container (container-restart 5.4.1).
 func (s *Stop) Run(ctx context.Context) error {
 	grace := s.GraceSeconds
 	if s.PreStop != nil && grace > 0 {
 		started := time.Now()
-		hookCtx, cancel := context.WithTimeout(ctx, time.Duration(grace)*time.Second)
-		err := s.hook(hookCtx)
-		cancel()
-		if err != nil && s.OnHookFailure != nil {
+		if err := s.runHook(ctx, time.Duration(grace)*time.Second); err != nil && s.OnHookFailure != nil {
 			s.OnHookFailure(err)
 		}
 		grace -= int64(time.Since(started) / time.Second)
+	}
+	select {
+	case <-s.Withdrawn:
+		return ErrWithdrawn
+	default:
 	}
 	if err := s.Runtime.StopContainer(ctx, s.ID, max(grace, minGrace)); err != nil {
 		return fmt.Errorf("stopping container %s: %w", s.ID, err)
 	}
 	return nil
+}
+
+func (s *Stop) runHook(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.hook(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.Withdrawn:
+		cancel()
+		<-done
+		return ErrWithdrawn
+	}
 }
 
 func (s *Stop) hook(ctx context.Context) error {
