@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -63,7 +65,8 @@ func (s *Stop) Run(ctx context.Context) error {
 		return ErrWithdrawn
 	default:
 	}
-	if err := s.Runtime.StopContainer(ctx, s.ID, max(grace, minGrace)); err != nil {
+	err := s.Runtime.StopContainer(ctx, s.ID, max(grace, minGrace))
+	if err != nil && status.Code(err) != codes.NotFound { // one that is gone is stopped
 		return fmt.Errorf("stopping container %s: %w", s.ID, err)
 	}
 	return nil
