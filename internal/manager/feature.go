@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
+	"kruise.io/kruise/internal/delegation"
 	"kruise.io/kruise/internal/podadmission"
 )
 
@@ -54,6 +55,8 @@ type Deps struct {
 	Gates  featuregate.FeatureGate
 	// Workers is the number of concurrent reconciles.
 	Workers int
+	// Delegation checks what users do by way of our objects (security 5.10).
+	Delegation *delegation.Checker
 	// Options are the manager's; read only.
 	Options *Options
 	// Server is the apiserver's version.
