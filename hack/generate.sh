@@ -29,6 +29,9 @@ go run ./hack/gencrd "$scratch/crd" config/crd
 echo "webhook configurations" >&2
 go run ./internal/manager/webhooks/generate config/webhook/manifests.yaml
 
+echo "chart" >&2
+go run ./hack/genchart
+
 echo "listing of the contract" >&2
 go test ./test/wire -run TestContractListing -count=1 -args -update >/dev/null
 

@@ -66,7 +66,8 @@ func newFixture(t *testing.T, funcs interceptor.Funcs, change ...func(*appsv1bet
 	}
 	server := fake.NewClientBuilder().WithScheme(scheme).WithObjects(set).WithStatusSubresource(set, &corev1.Pod{}).
 		WithIndex(&corev1.Pod{}, pod.OwnerUIDField, pod.OwnerUIDs).
-		WithIndex(&corev1.PersistentVolumeClaim{}, pod.OwnerUIDField, pod.OwnerUIDs).Build()
+		WithIndex(&corev1.PersistentVolumeClaim{}, pod.OwnerUIDField, pod.OwnerUIDs).
+		WithIndex(&appsv1.ControllerRevision{}, revision.ControllerField, revision.Controller).Build()
 	c := interceptor.NewClient(server, funcs)
 	events := record.NewFakeRecorder(1000)
 	return &fixture{

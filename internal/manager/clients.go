@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"golang.org/x/time/rate"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
@@ -17,24 +18,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/internal/restconfig"
+	"kruise.io/kruise/internal/revision"
 )
 
 // userAgent prefixes the user agent of every client (platform 4.5).
 const userAgent = "kruise-manager"
 
-// restConfig applies our throttling and naming to a configuration. Content types stay unset: the library then speaks
-// protobuf for built-in types and JSON for ours.
+// restConfig applies our throttling and naming to a configuration.
 func (o *Options) restConfig(cfg *rest.Config, component string) *rest.Config {
-	c := rest.CopyConfig(cfg)
-	c.UserAgent = userAgent
-	if component != "" {
-		c.UserAgent += "/" + component
-	}
-	c.QPS, c.Burst = float32(o.QPS), o.Burst
-	if o.QPS <= 0 {
-		c.QPS, c.Burst = -1, 0
-	}
-	return c
+	return restconfig.For(cfg, userAgent, component, restconfig.Limits{QPS: o.QPS, Burst: o.Burst})
 }
 
 // cacheOptions keep the cache small: no managedFields, Secrets and ConfigMaps of our own namespace only (W13).
@@ -97,6 +90,9 @@ func indexes(ctx context.Context, indexer client.FieldIndexer) error {
 		if err := indexer.IndexField(ctx, obj, pod.OwnerUIDField, pod.OwnerUIDs); err != nil {
 			return fmt.Errorf("index %s on %T: %w", pod.OwnerUIDField, obj, err)
 		}
+	}
+	if err := indexer.IndexField(ctx, &appsv1.ControllerRevision{}, revision.ControllerField, revision.Controller); err != nil {
+		return fmt.Errorf("index %s on ControllerRevision: %w", revision.ControllerField, err)
 	}
 	return nil
 }

@@ -115,7 +115,7 @@ func launchPriorityFeature() Feature {
 		Name:  "container-launch-priority",
 		Gates: []featuregate.Feature{gates.PodWebhook},
 		Controllers: func(mgr manager.Manager, d *Deps) error {
-			return launchpriority.SetupWithManager(mgr, d.Client, d.Live)
+			return launchpriority.SetupWithManager(mgr, d.Client, d.Plain, d.Live)
 		},
 		PodMutator: func(*Deps) podadmission.Mutator { return launchpriority.Mutator() },
 	}

@@ -79,7 +79,7 @@ func (k *Keyring) For(ctx context.Context, image reference.Image, refs []appsv1b
 		if ref.Namespace != k.Namespace {
 			continue
 		}
-		s, err := k.get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name})
+		s, err := k.get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}, owners)
 		if err != nil {
 			reason := "can't be read"
 			if apierrors.IsNotFound(err) {
@@ -121,11 +121,13 @@ func usableBy(s *corev1.Secret, owners []corev1.ObjectReference) bool {
 	return slices.ContainsFunc(owners, func(o corev1.ObjectReference) bool { return slices.Contains(jobs, o.Namespace+"/"+o.Name) })
 }
 
-func (k *Keyring) get(ctx context.Context, key types.NamespacedName) (*corev1.Secret, error) {
+// get returns a secret. One that is remembered may not know yet of a job that came after it was read, so what it refuses
+// is read again.
+func (k *Keyring) get(ctx context.Context, key types.NamespacedName, owners []corev1.ObjectReference) (*corev1.Secret, error) {
 	k.mu.Lock()
 	known, ok := k.known[key]
 	k.mu.Unlock()
-	if ok && time.Since(known.at) < secretLife {
+	if ok && time.Since(known.at) < secretLife && usableBy(known.secret, owners) {
 		return known.secret, nil
 	}
 	s := &corev1.Secret{}
