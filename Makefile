@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 # Modules of this repository whose code is ours (tools/ only pins versions).
-MODULES := . api client lab
+MODULES := . api client lab images
 GO_TOOL = go tool -modfile=$(CURDIR)/tools/go.mod
 TIMED = hack/timed.sh
 
@@ -29,6 +29,25 @@ bin/kruise-daemon:
 .PHONY: bin/lab
 bin/lab:
 	@hack/build-lab.sh $@
+
+.PHONY: bin/helm-hook
+bin/helm-hook:
+	@go build -trimpath -ldflags "-s -w" -o $@ ./cmd/helm-hook
+
+# Helm itself, at the version that tools/go.mod pins: two minutes of two cores, once.
+bin/helm: tools/go.mod
+	@echo "building helm (cached afterwards)" >&2
+	@go build -modfile=tools/go.mod -ldflags "-s -w" -o $@ helm.sh/helm/v4/cmd/helm
+	@touch $@
+
+.PHONY: chart
+chart: bin/helm ## Check the Helm chart: lint it and render it (installing it is among the tests).
+	@bin/helm lint --quiet charts/kruise
+	@bin/helm template kruise charts/kruise >/dev/null
+
+.PHONY: images
+images: ## Build the container images into bin/images/*.tar. PLATFORMS=linux/amd64 builds for one platform only.
+	@go -C images run . --root .. --out $(CURDIR)/bin/images $(if $(PLATFORMS),--platforms $(PLATFORMS)) $(if $(VERSION),--version $(VERSION))
 
 .PHONY: demo
 demo: build ## Update a CloneSet in place on a real control plane, beside a Deployment. KEEP=1 leaves the cluster running.
@@ -61,7 +80,7 @@ lint: ## Vet and lint every module.
 
 .PHONY: verify
 verify: ## Check formatting, lint, module files and that generated files are up to date.
-	@$(TIMED) "formatting" bash -c 'out=$$(gofmt -l api client cmd config demo internal lab test); [ -z "$$out" ] || { echo "gofmt needed: $$out" >&2; exit 1; }'
+	@$(TIMED) "formatting" bash -c 'out=$$(gofmt -l api client cmd config demo images internal lab test); [ -z "$$out" ] || { echo "gofmt needed: $$out" >&2; exit 1; }'
 	@$(TIMED) "module files" hack/verify-modules.sh $(MODULES)
 	@$(TIMED) "generated files" hack/verify-generated.sh
 	@$(TIMED) "lint" $(MAKE) --no-print-directory lint

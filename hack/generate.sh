@@ -29,8 +29,8 @@ go run ./hack/gencrd "$scratch/crd" config/crd
 echo "webhook configurations" >&2
 go run ./internal/manager/webhooks/generate config/webhook/manifests.yaml
 
-echo "webhook configurations" >&2
-go run ./internal/manager/webhooks/generate config/webhook/manifests.yaml
+echo "chart" >&2
+go run ./hack/genchart
 
 echo "listing of the contract" >&2
 go test ./test/wire -run TestContractListing -count=1 -args -update >/dev/null
@@ -71,3 +71,6 @@ rm -rf client/applyconfiguration client/clientset client/listers client/informer
 echo "API reference" >&2
 go run ./hack/genref config/crd/bases > docs/api-reference.md.tmp
 mv docs/api-reference.md.tmp docs/api-reference.md
+
+echo "tables of the operations manual" >&2
+go run ./hack/genops docs/operations.md

@@ -47,7 +47,7 @@ type Options struct {
 const controllerName = "cloneset-controller"
 
 // SetupWithManager adds the CloneSet controller to a manager. The index pod.OwnerUIDField must be registered for pods and
-// claims, and for ImagePullJobs with the gate PreDownload.
+// claims, revision.ControllerField for ControllerRevisions, and pod.OwnerUIDField for ImagePullJobs with the gate PreDownload.
 func SetupWithManager(mgr ctrl.Manager, o Options) error {
 	if o.Client == nil {
 		o.Client = mgr.GetClient()
@@ -69,6 +69,7 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 			// The old events API: its events have the source component that is part of the contract.
 			recorder: mgr.GetEventRecorderFor(controllerName), //nolint:staticcheck // see above
 			gates:    o.Gates,
+			now:      time.Now,
 		},
 		gates:        o.Gates,
 		budgetAllows: o.BudgetAllows,

@@ -89,6 +89,9 @@ func (p *planner) history() {
 	for _, i := range p.active {
 		live[pod.ShortHash(pod.RevisionOf(i.Pod))] = true
 	}
+	if p.d.Status.CurrentRevision != p.s.Revisions.Current.Name {
+		p.after(2 * again) // the former current revision can go when the status no longer names it, and nothing else wakes us
+	}
 	var dead []*appsv1.ControllerRevision
 	for _, r := range p.s.Revisions.All {
 		if !live[pod.ShortHash(r.Name)] && metav1.IsControlledBy(r, p.cs) {

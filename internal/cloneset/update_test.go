@@ -507,6 +507,31 @@ func TestS_cloneset_8_S_cloneset_32_Revisions(t *testing.T) {
 	}
 }
 
+// The reconcile that completes a rollout can't delete the revision that it came from, so it must look again by itself.
+func TestHistoryIsTruncatedWithoutAnEvent(t *testing.T) {
+	w := start(t, 1, inPlace, maxUnavailable("1"), func(s *set) {
+		limit := int32(0)
+		s.Spec.RevisionHistoryLimit = &limit
+	})
+	w.change(image("app:v2"))
+	for range 20 {
+		before := w.Set.Status.CurrentRevision
+		d := w.Reconcile()
+		w.Kubelet()
+		if w.Set.Status.CurrentRevision == before {
+			continue
+		}
+		if d.RequeueAfter <= 0 || d.RequeueAfter > time.Second {
+			t.Errorf("the rollout is complete, and the next look is after %s", d.RequeueAfter)
+		}
+		if d = w.Reconcile(); len(d.DeleteRevisions) != 1 || len(w.Revisions) != 1 {
+			t.Errorf("%d revisions are deleted, %d left", len(d.DeleteRevisions), len(w.Revisions))
+		}
+		return
+	}
+	t.Error("the rollout does not end")
+}
+
 func TestS_cloneset_38_RestartAnywhere(t *testing.T) {
 	// The planner has no memory, so a restart is a reconcile from the objects alone; here each decision is made twice and
 	// only the second one is carried out.

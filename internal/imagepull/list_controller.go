@@ -20,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/statuspatch"
 )
 
 // Reasons of events; they really contain spaces (image-pulling 4).
@@ -144,10 +145,11 @@ func (r *lists) report(ctx context.Context, job *appsv1beta1.ImageListPullJob, s
 	if equality.Semantic.DeepEqual(&job.Status, status) {
 		return nil
 	}
-	base := job.DeepCopy()
-	base.Status.Desired = -1 // a required field: it must be sent even if it is 0
-	job.Status = *status.DeepCopy()
-	if err := r.Client.Status().Patch(ctx, job, client.MergeFrom(base)); err != nil {
+	patch, err := statuspatch.Of("", &job.Status, status)
+	if err != nil {
+		return fmt.Errorf("status of ImageListPullJob %s: %w", client.ObjectKeyFromObject(job), err)
+	}
+	if err := r.Client.Status().Patch(ctx, job, patch); err != nil {
 		return fmt.Errorf("status of ImageListPullJob %s: %w", client.ObjectKeyFromObject(job), err)
 	}
 	return nil

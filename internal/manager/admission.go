@@ -3,6 +3,7 @@
 package manager
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
@@ -77,6 +78,7 @@ func (m *Manager) prepareWebhooks(cfg *rest.Config, scheme *runtime.Scheme) erro
 	if err != nil {
 		return err
 	}
+	m.live = live
 	if m.platform, err = newPlatformCache(component, o, shared); err != nil {
 		return err
 	}
@@ -149,7 +151,22 @@ func (m *Manager) registerWebhooks(handlers map[string]http.Handler, pods podadm
 	return nil
 }
 
-// Admission serves a handler. Panics are left to the server, which counts them and answers 500.
+// Admission serves a handler. Panics are left to the server, which counts them and answers 500. The audit log tells
+// what was decided, under the webhook's name and "decision" (security 5.11).
 func Admission(h admission.Handler) http.Handler {
-	return (&admission.Webhook{Handler: h}).WithRecoverPanic(false)
+	return (&admission.Webhook{Handler: admission.HandlerFunc(func(ctx context.Context, req admission.Request) admission.Response {
+		resp := h.Handle(ctx, req)
+		decision := "allowed"
+		switch {
+		case !resp.Allowed:
+			decision = "denied"
+		case len(resp.Patches)+len(resp.Patch) > 0:
+			decision = "mutated"
+		}
+		if resp.AuditAnnotations == nil {
+			resp.AuditAnnotations = map[string]string{}
+		}
+		resp.AuditAnnotations["decision"] = decision
+		return resp
+	})}).WithRecoverPanic(false)
 }

@@ -22,7 +22,7 @@ var (
 )
 
 func init() {
-	ctrlmetrics.Registry.MustRegister(isLeader, controllerFailures, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	ctrlmetrics.Registry.MustRegister(isLeader, controllerFailures, missingPermission, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "kruise_webhook_cert_expiry_seconds", Help: "Seconds until the webhook's serving certificate expires; 0 before there is one.",
 	}, func() float64 {
 		f := certExpiry.Load()

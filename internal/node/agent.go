@@ -45,6 +45,7 @@ import (
 	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/node/images"
 	"kruise.io/kruise/internal/node/restart"
+	"kruise.io/kruise/internal/restconfig"
 )
 
 // Names of the components: user agents and sources of events (node-agent 4).
@@ -128,16 +129,7 @@ type check struct {
 }
 
 func (a *agent) config(cfg *rest.Config, component string) *rest.Config {
-	cfg = rest.CopyConfig(cfg)
-	cfg.UserAgent = userAgent
-	if component != "" {
-		cfg.UserAgent += "/" + component
-	}
-	cfg.QPS, cfg.Burst = float32(a.QPS), a.Burst
-	if a.QPS <= 0 {
-		cfg.QPS, cfg.Burst = -1, 0
-	}
-	return cfg
+	return restconfig.For(cfg, userAgent, component, restconfig.Limits{QPS: a.QPS, Burst: a.Burst})
 }
 
 func (a *agent) build(cfg *rest.Config) (err error) {

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	apixv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -20,6 +21,7 @@ import (
 	"k8s.io/component-base/featuregate"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 )
 
 // fieldManager owns what the injector writes.
@@ -49,6 +51,24 @@ type Injector struct {
 	// different versions or gates would undo each other's entries.
 	Leads func() bool
 	Log   logr.Logger
+
+	// inOrder is the bundle that everything carried at the end of the last Publish, nil if something was to be done.
+	inOrder []byte
+}
+
+// drift counts what somebody else changed after it had been in order. A new CA and new versions are no drift.
+var drift = prometheus.NewCounterVec(prometheus.CounterOpts{
+	Name: "kruise_webhook_config_drift",
+	Help: "Changes by others to what the manager keeps in webhook configurations and conversion stanzas: address, caBundle or a missing webhook. Each was undone.",
+}, []string{"object", "what"})
+
+func init() { ctrlmetrics.Registry.MustRegister(drift) }
+
+func (i *Injector) drifted(obj client.Object, bundle []byte, what string) {
+	if i.inOrder != nil && bytes.Equal(i.inOrder, bundle) {
+		i.Log.Info("Somebody changed what the manager keeps, changing it back", "kind", kindOf(obj), "name", obj.GetName(), "what", what)
+		drift.WithLabelValues(obj.GetName(), what).Inc()
+	}
 }
 
 // Publish implements certs.Publisher. Errors about one object don't keep the others from being written.
@@ -79,7 +99,11 @@ func (i *Injector) Publish(ctx context.Context, bundle []byte) (bool, error) {
 			collect(i.crd(ctx, crd, bundle))
 		}
 	}
-	return everywhere, errors.Join(errs...)
+	err := errors.Join(errs...)
+	if i.inOrder = nil; everywhere && err == nil {
+		i.inOrder = bytes.Clone(bundle)
+	}
+	return everywhere, err
 }
 
 func missing(kind, name string, err error) error {
@@ -139,6 +163,10 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 			seen[path] = true
 			if !bytes.Equal(w.client.CABundle, bundle) {
 				had = false
+				i.drifted(obj, bundle, "caBundle")
+			}
+			if !i.ReadOnly && !sameAddress(w.client, i.Endpoint.clientConfig(path, bundle)) {
+				i.drifted(obj, bundle, "address")
 			}
 			if c := i.entryPatch(w, e, bundle); c != nil {
 				changes = append(changes, c)
@@ -156,6 +184,7 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 	}
 	for _, e := range Inventory() {
 		if _, ok := wanted[e.Path]; ok && !seen[e.Path] && e.Mutating == mutating && i.leads() {
+			i.drifted(obj, bundle, "missing")
 			i.Log.Info("Adding a webhook that is missing", "configuration", obj.GetName(), "webhook", e.Name, "path", e.Path)
 			w := e.validating(i.Endpoint, i.Gates, i.OwnNamespace)
 			w.ClientConfig.CABundle = bundle
@@ -176,6 +205,14 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 		delete(patch, "webhooks")
 	}
 	return had, i.patch(ctx, obj, types.StrategicMergePatchType, patch)
+}
+
+// sameAddress compares everything but the CA; the port of a Service is the operator's.
+func sameAddress(have, want admissionv1.WebhookClientConfig) bool {
+	if (have.Service == nil) != (want.Service == nil) || ptr.Deref(have.URL, "") != ptr.Deref(want.URL, "") {
+		return false
+	}
+	return have.Service == nil || have.Service.Name == want.Service.Name && have.Service.Namespace == want.Service.Namespace
 }
 
 // entryPatch is the strategic merge patch of an entry, nil if it is as it should be.
@@ -219,6 +256,7 @@ func (i *Injector) crd(ctx context.Context, crd *apixv1.CustomResourceDefinition
 	if reflect.DeepEqual(have, want) {
 		return true, nil
 	}
+	i.drifted(crd, bundle, map[bool]string{true: "address", false: "caBundle"}[had])
 	c := want.Webhook.ClientConfig
 	return had, i.patch(ctx, crd, types.MergePatchType, map[string]any{"spec": map[string]any{"conversion": map[string]any{"webhook": map[string]any{
 		"clientConfig":             map[string]any{"caBundle": c.CABundle, "service": c.Service, "url": c.URL},

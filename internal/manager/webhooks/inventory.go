@@ -84,7 +84,9 @@ func podConcerns(g featuregate.FeatureGate) string {
 	if g.Enabled(gates.KruisePodReadinessGate) {
 		return "true"
 	}
+	// A pod of ours that carries the readiness gate already lacks nothing that its owner is a reason for.
 	return `has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(o, o.apiVersion.startsWith("apps.kruise.io/"))` +
+		` && !(has(object.spec.readinessGates) && object.spec.readinessGates.exists(r, r.conditionType == "KruisePodReady"))` +
 		` || has(object.metadata.annotations) && "apps.kruise.io/container-launch-priority" in object.metadata.annotations` +
 		` || object.spec.containers.exists(c, has(c.env) && c.env.exists(e, e.name == "KRUISE_CONTAINER_PRIORITY"))`
 }

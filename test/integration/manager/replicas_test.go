@@ -51,6 +51,7 @@ func startProcess(t *testing.T, bin, webhook string, webhookPort int, args ...st
 	p.cmd = exec.Command(bin, append([]string{
 		"--kubeconfig", theLab.Kubeconfig(), "--metrics-addr", p.metrics, "--health-probe-addr", p.health,
 		"--enable-pprof=false", "--logtostderr=true", "--webhook-listen-addr", webhook,
+		"--protection-log-path", t.TempDir(),
 	}, args...)...)
 	p.cmd.Env = append(os.Environ(), "WEBHOOK_HOST=127.0.0.1", fmt.Sprintf("WEBHOOK_PORT=%d", webhookPort),
 		"WEBHOOK_CERT_WRITER=secret", "WEBHOOK_CERT_DIR="+filepath.Join(t.TempDir(), "certs"))
