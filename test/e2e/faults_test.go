@@ -125,7 +125,7 @@ func TestS_node_agent_21_APIServerRestarts(t *testing.T) {
 		}
 		return nil
 	})
-	w.lab("restart", "kube-apiserver", "--pause", "2s")
+	w.must(shared.Restart(w.ctx, "kube-apiserver"))
 	w.waitCompleted(crr)
 	if got := phases(crr); got != "a=Succeeded" {
 		t.Errorf("phases %s, message %q", got, crr.Status.Message)
