@@ -74,7 +74,7 @@ func pack(dir, archive string) (err error) {
 	if err != nil {
 		return err
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	walk := func(path string, d fs.DirEntry, err error) error { // in lexical order
 		if err != nil || d.IsDir() {
 			return err
