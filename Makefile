@@ -66,9 +66,10 @@ bench: build ## Measure CloneSets beside Deployments on simulated nodes, and the
 	@go run ./test/perf $(BENCHFLAGS)
 
 .PHONY: e2e
-e2e: build ## Run the tests that need real nodes (root, Linux; installs a container runtime from Debian packages).
+e2e: bin/lab bin/helm ## Install Kruise with its chart on real nodes and test it there (root, Linux; installs a container runtime from Debian packages).
 	@hack/install-node-deps.sh
-	@$(TIMED) "e2e tests on real nodes" env KRUISE_E2E=1 go test -count=1 -timeout 25m $(TESTFLAGS) ./test/e2e/...
+	@$(TIMED) "image for the nodes" $(MAKE) --no-print-directory images PLATFORMS=linux/amd64
+	@$(TIMED) "e2e tests on real nodes" env KRUISE_E2E=1 go test -count=1 -timeout 25m -parallel 8 $(TESTFLAGS) ./test/e2e/...
 
 .PHONY: generate
 generate: ## Regenerate deep copies, CRDs, webhook configurations, RBAC, the client and the API reference.

@@ -114,7 +114,7 @@ func gateTable() []string {
 }
 
 // description is how client_golang prints a metric's description, the only way to get at its parts.
-var description = regexp.MustCompile(`fqName: "([^"]*)", help: "(.*)", constLabels: \{.*\}, variableLabels: \{(.*)\}`)
+var description = regexp.MustCompile(`fqName: "([^"]*)", help: "(.*?)",(?: unit: "[^"]*",)? constLabels: \{[^}]*\}, variableLabels: \{([^}]*)\}`)
 
 // library metrics are described by prefix; everything else is ours.
 var library = regexp.MustCompile(`^(controller_runtime|workqueue|rest_client|leader_election|certwatcher|go|process)_`)

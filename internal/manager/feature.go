@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"kruise.io/kruise/internal/delegation"
 	"kruise.io/kruise/internal/manager/webhooks"
 	"kruise.io/kruise/internal/podadmission"
 )
@@ -59,6 +60,8 @@ type Deps struct {
 	Gates  featuregate.FeatureGate
 	// Workers is the number of concurrent reconciles.
 	Workers int
+	// Delegation checks what users do by way of our objects (security 5.10).
+	Delegation *delegation.Checker
 	// Options are the manager's; read only.
 	Options *Options
 	// Server is the apiserver's version.

@@ -163,6 +163,7 @@ func (f *Flags) register() {
 	fs.StringSliceVar(&o.PullSecretTypes, "pull-secret-types", o.PullSecretTypes, "Types of pull secrets that are copied for the node agents; * copies all.")
 	fs.IntVar(&o.DefaultNodeImageTTLSeconds, "default-ttlseconds-for-always-nodeimage", o.DefaultNodeImageTTLSeconds, "Seconds (0 to 2678400) that a finished always-pull image stays in a NodeImage.")
 	fs.BoolVar(&o.CloneSetScalingExcludePreparingDelete, "cloneset-scaling-exclude-preparing-delete", false, "Leave pods in state PreparingDelete out of CloneSet scaling.")
+	fs.StringVar(&o.DelegatedCheck, "delegated-capability-check", o.DelegatedCheck, "What happens if a user lacks the rights of the core API that an object of ours would exercise: Off (nothing), Warn or Enforce (refusal).")
 	fs.DurationVar(&f.expectationTimeout, "expectation-timeout", 5*time.Minute, "Without effect: caches see their own writes, nothing has to be expected.")
 	fs.StringVar(&f.Kubeconfig, "kubeconfig", "", "Path of a kubeconfig; empty means $KUBECONFIG, else the in-cluster configuration.")
 	fs.Var(cliflag.NewMapStringBool(&f.gates), "feature-gates", "Comma list of Name=true|false:\n"+strings.Join(gates.New().KnownFeatures(), "\n"))
@@ -210,7 +211,6 @@ func (f *Flags) registerNotYet() {
 	fs.String("ws-enabled-versioned-status", "deployment,replicaset", "Workload kinds with a WorkloadSpread status per revision.")
 	fs.Bool("assign-pods-by-scheduler", true, "DaemonSet pods are bound by the scheduler.")
 	fs.Bool("assign-bcj-pods-by-scheduler", true, "BroadcastJob pods are bound by the scheduler.")
-	fs.String("delegated-capability-check", "Warn", "Off, Warn or Enforce.")
 	fs.String("secret-delivery", "namespace", "namespace or broker.")
 	f.set.AddFlagSet(fs)
 }

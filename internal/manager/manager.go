@@ -29,6 +29,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"kruise.io/kruise/internal/delegation"
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/webhooks"
 	"kruise.io/kruise/internal/protectionlog"
@@ -55,6 +56,7 @@ type Manager struct {
 	health      *health
 	refusals    *protectionlog.Log
 	permissions *permissions
+	delegation  *delegation.Checker
 	leads       atomic.Bool
 	synced      atomic.Bool
 	running     atomic.Int32
@@ -105,6 +107,7 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	if err := m.prepareWebhooks(base, scheme); err != nil {
 		return nil, err
 	}
+	m.delegation = delegation.New(opts.DelegatedCheck, opts.PodNamespace, m.live)
 	m.health = &health{leads: m.leads.Load, leaseDuration: opts.LeaderElection.LeaseDuration, check: m.checkWebhook, first: m.loop.First()}
 	if err := m.assemble(ctx, base, scheme, features); err != nil {
 		return nil, errors.Join(err, m.server.Close())
@@ -283,8 +286,8 @@ func (m *Manager) deps(cfg *rest.Config, f *Feature) (*Deps, error) {
 	return &Deps{
 		Name: f.Name, Client: consistent, Plain: plain, Live: m.mgr.GetAPIReader(), Scheme: m.mgr.GetScheme(),
 		Recorder: m.mgr.GetEventRecorder(f.Name + "-controller"), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
+		Delegation: m.delegation, Widening: m.injector.Widening,
 		Options: m.opts, Server: m.apiserver, Served: m.served.Served,
-		Widening: m.injector.Widening,
 	}, nil
 }
 

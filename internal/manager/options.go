@@ -13,6 +13,7 @@ import (
 
 	"k8s.io/component-base/featuregate"
 
+	"kruise.io/kruise/internal/delegation"
 	"kruise.io/kruise/internal/imagepull"
 	"kruise.io/kruise/internal/manager/gates"
 )
@@ -49,6 +50,9 @@ type Options struct {
 	HashUsernames bool
 	// DisableNoDeepCopy makes lists copy what the cache holds, whatever the caller asks for.
 	DisableNoDeepCopy bool
+
+	// DelegatedCheck is Off, Warn or Enforce (security 5.10).
+	DelegatedCheck string
 
 	// Namespace restricts the cache to one namespace; empty means all.
 	Namespace string
@@ -153,6 +157,7 @@ func NewOptions() (*Options, error) {
 		CacheSyncTimeout:         2 * time.Minute,
 		WebhookInitializeTimeout: time.Minute,
 		ShutdownDelay:            3 * time.Second,
+		DelegatedCheck:           delegation.Warn,
 		LeaderElection: LeaderElection{
 			Enabled: true, Namespace: "kruise-system", ID: "kruise-manager", ResourceLock: "leases",
 			LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
@@ -236,6 +241,7 @@ func (o *Options) validate() error {
 		"--rate-limiter-base-delay (%s) must be positive and at most --rate-limiter-max-delay (%s)", o.RateLimiter.BaseDelay, o.RateLimiter.MaxDelay)
 	require(o.RateLimiter.QPS > 0 && o.RateLimiter.BucketSize > 0, "--rate-limiter-qps and --rate-limiter-bucket-size must be positive")
 	require(o.CacheSyncTimeout > 0, "--controller-cache-sync-timeout must be positive")
+	require(slices.Contains([]string{delegation.Off, delegation.Warn, delegation.Enforce}, o.DelegatedCheck), "--delegated-capability-check must be Off, Warn or Enforce, not %q", o.DelegatedCheck)
 	require(o.ShutdownDelay >= 0, "--shutdown-delay must not be negative")
 	require(o.WebhookInitializeTimeout > 0, "--webhook-initialize-timeout must be positive")
 	require(slices.Contains([]string{"", "fs", "secret"}, o.Webhook.CertWriter), "environment variable WEBHOOK_CERT_WRITER must be fs, secret or empty, not %q", o.Webhook.CertWriter)

@@ -10,10 +10,12 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/pkg/credentialprovider"
 	"k8s.io/kubernetes/pkg/credentialprovider/plugin"
 	"k8s.io/kubernetes/pkg/credentialprovider/secrets"
@@ -131,7 +133,8 @@ func (k *Keyring) get(ctx context.Context, key types.NamespacedName, owners []co
 		return known.secret, nil
 	}
 	s := &corev1.Secret{}
-	if err := k.Reader.Get(ctx, key, s); err != nil {
+	// The client library would log what it reads at high levels (security 5.11).
+	if err := k.Reader.Get(klog.NewContext(ctx, logr.Discard()), key, s); err != nil {
 		return nil, err
 	}
 	k.mu.Lock()

@@ -22,8 +22,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
-	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/imagepull/reference"
+	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/node/cri/fakecri"
 )
 
