@@ -71,3 +71,6 @@ rm -rf client/applyconfiguration client/clientset client/listers client/informer
 echo "API reference" >&2
 go run ./hack/genref config/crd/bases > docs/api-reference.md.tmp
 mv docs/api-reference.md.tmp docs/api-reference.md
+
+echo "tables of the operations manual" >&2
+go run ./hack/genops docs/operations.md

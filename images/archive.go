@@ -18,7 +18,8 @@ import (
 // repository is what the archives call the images (platform 2.1); charts and mirrors may call them differently.
 const repository = "openkruise/"
 
-// write makes <dir>/<name>.tar, an OCI archive whose only image is named for `ctr images import`.
+// write makes <dir>/<name>.tar, an OCI archive whose only image is named for `ctr images import`, and for each platform
+// <name>-<architecture>.spdx.json and <name>-<architecture>.provenance.json.
 func (i *image) write(dir, tag string) error {
 	temporary, err := os.MkdirTemp(dir, ".layout-")
 	if err != nil {
@@ -36,7 +37,18 @@ func (i *image) write(dir, tag string) error {
 	})); err != nil {
 		return err
 	}
-	return pack(temporary, filepath.Join(dir, i.recipe.name+".tar"))
+	if err := pack(temporary, filepath.Join(dir, i.recipe.name+".tar")); err != nil {
+		return err
+	}
+	for _, p := range i.platforms {
+		prefix := filepath.Join(dir, i.recipe.name+"-"+p.platform.Architecture)
+		for suffix, content := range map[string][]byte{".spdx.json": p.sbom, ".provenance.json": p.provenance} {
+			if err := os.WriteFile(prefix+suffix, content, 0o644); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // pack writes the files below dir into an archive, the same ones always into the same archive.

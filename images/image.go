@@ -28,12 +28,14 @@ type image struct {
 type platformImage struct {
 	platform   v1.Platform
 	image      v1.Image
+	materials  materials
+	subject    []resource
 	sbom       []byte // SPDX 2.3
 	provenance []byte // in-toto statement with SLSA provenance v1
 }
 
 // image puts built programs on top of a base layer, for every platform.
-func (w workshop) image(r recipe, base v1.Layer, built binaries) (*image, error) {
+func (w workshop) image(r recipe, base v1.Layer, built binaries, licences map[string]string) (*image, error) {
 	result := &image{recipe: r}
 	labels := w.labels(r)
 	for _, platform := range w.platforms {
@@ -60,11 +62,25 @@ func (w workshop) image(r recipe, base v1.Layer, built binaries) (*image, error)
 		if err != nil {
 			return nil, err
 		}
-		result.platforms = append(result.platforms, platformImage{platform: platform, image: mutate.Annotations(img, labels).(v1.Image)})
+		p := platformImage{platform: platform, image: mutate.Annotations(img, labels).(v1.Image)}
+		if p.materials, err = w.materials(r, platform, files, licences); err != nil {
+			return nil, err
+		}
+		if err := w.attest(r, &p); err != nil {
+			return nil, err
+		}
+		result.platforms = append(result.platforms, p)
 	}
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, p := range result.platforms {
 		index = mutate.AppendManifests(index, mutate.IndexAddendum{Add: p.image, Descriptor: v1.Descriptor{Platform: &p.platform}})
+	}
+	for _, p := range result.platforms { // after all images: the first manifest is what simple clients take
+		addendum, err := p.attestation()
+		if err != nil {
+			return nil, err
+		}
+		index = mutate.AppendManifests(index, addendum)
 	}
 	result.index = mutate.Annotations(index, labels).(v1.ImageIndex)
 	return result, nil

@@ -31,6 +31,13 @@ func main() {
 }
 
 func run(ctx context.Context, args []string) error {
+	if len(args) > 0 && args[0] == "licences" {
+		return checkLicences(ctx, args[1:])
+	}
+	return build(ctx, args)
+}
+
+func build(ctx context.Context, args []string) error {
 	fs := flag.NewFlagSet("images", flag.ContinueOnError)
 	root := fs.String("root", "..", "The repository's directory.")
 	out := fs.String("out", "../bin/images", "Directory of the archives.")
@@ -71,9 +78,13 @@ func run(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
+	licences, err := w.licences(ctx)
+	if err != nil {
+		return err
+	}
 	for _, r := range available(*root) {
 		began := time.Now()
-		result, err := w.image(r, baseLayer, built)
+		result, err := w.image(r, baseLayer, built, licences)
 		if err != nil {
 			return fmt.Errorf("image %s: %w", r.name, err)
 		}

@@ -103,16 +103,25 @@ func (w workshop) programs(ctx context.Context, dir string) (binaries, error) {
 
 // compile makes a static program whose bytes depend on the sources, their commit, the version and Go only.
 func (w workshop) compile(ctx context.Context, p program, platform v1.Platform, out string) error {
+	cmd := exec.CommandContext(ctx, "go", append(append([]string{"build"}, w.flags()...), "-o", out, p.pkg)...)
+	cmd.Dir = w.root
+	cmd.Env = append(os.Environ(), w.environment(platform)...)
+	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
+	return cmd.Run()
+}
+
+// flags are those of `go build`. Without symbols and debug information programs are half as large; panics still name
+// functions and lines.
+func (w workshop) flags() []string {
 	vcs := "-buildvcs=false"
 	if w.source.Revision != "" {
 		vcs = "-buildvcs=true"
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", vcs, "-mod=readonly",
-		"-ldflags", "-s -w -buildid= -X "+versionVariable+"="+w.source.Version, "-o", out, p.pkg)
-	cmd.Dir = w.root
-	// What the environment could change in the result is fixed.
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOEXPERIMENT=", "GOWORK=off", "GOFIPS140=off",
-		"GOOS="+platform.OS, "GOARCH="+platform.Architecture, "GOAMD64=v1", "GOARM64=v8.0", "GOPPC64=power8")
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	return cmd.Run()
+	return []string{"-trimpath", vcs, "-mod=readonly", "-ldflags=-s -w -buildid= -X " + versionVariable + "=" + w.source.Version}
+}
+
+// environment fixes whatever the environment could change in a program.
+func (w workshop) environment(platform v1.Platform) []string {
+	return []string{"CGO_ENABLED=0", "GOFLAGS=", "GOEXPERIMENT=", "GOWORK=off", "GOFIPS140=off",
+		"GOOS=" + platform.OS, "GOARCH=" + platform.Architecture, "GOAMD64=v1", "GOARM64=v8.0", "GOPPC64=power8"}
 }

@@ -135,7 +135,7 @@ func (r *reconciler) observe(ctx context.Context, cs *appsv1beta1.CloneSet, sele
 
 // observeRevisions resolves the revisions and stores the update revision if it is new (cloneset 5.3).
 func (r *reconciler) observeRevisions(ctx context.Context, cs *appsv1beta1.CloneSet, s *Snapshot) error {
-	candidates, err := revision.List(ctx, r.client, cs.Namespace, s.Selector)
+	candidates, err := revision.List(ctx, r.client, cs.Namespace, cs.UID, s.Selector)
 	if err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"golang.org/x/time/rate"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
@@ -18,6 +19,7 @@ import (
 
 	"kruise.io/kruise/internal/pod"
 	"kruise.io/kruise/internal/restconfig"
+	"kruise.io/kruise/internal/revision"
 )
 
 // userAgent prefixes the user agent of every client (platform 4.5).
@@ -88,6 +90,9 @@ func indexes(ctx context.Context, indexer client.FieldIndexer) error {
 		if err := indexer.IndexField(ctx, obj, pod.OwnerUIDField, pod.OwnerUIDs); err != nil {
 			return fmt.Errorf("index %s on %T: %w", pod.OwnerUIDField, obj, err)
 		}
+	}
+	if err := indexer.IndexField(ctx, &appsv1.ControllerRevision{}, revision.ControllerField, revision.Controller); err != nil {
+		return fmt.Errorf("index %s on ControllerRevision: %w", revision.ControllerField, err)
 	}
 	return nil
 }

@@ -109,7 +109,7 @@ func All() []Gate {
 		{DaemonSetPruneIneligibleNodes, false, false, false, "DaemonSet pods on nodes that became ineligible are deleted."},
 		{ConfigMapSet, false, false, false, "ConfigMapSet."},
 		{PersistentPodStateAutoCleanup, false, false, false, "PersistentPodStates of workloads that are gone are deleted."},
-		{CloneSetKeepPVCForDeletion, false, false, true, "Claims of deleted pods stay when the pod carries the label that asks for it."},
+		{CloneSetKeepPVCForDeletion, false, false, true, "Label apps.kruise.io/keep-pvc-for-deletion keeps the claims and the id of a pod of a CloneSet that is recreated."},
 	}
 }
 

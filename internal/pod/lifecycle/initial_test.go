@@ -60,7 +60,7 @@ func TestInitialState_S_pod_lifecycle_33(t *testing.T) {
 
 // The shared room's part of the scenario: a pod without a state, as a DaemonSet's are, waits in PreparingDelete until its
 // hook lets it go. That a node's label decides about its pod is for the DaemonSet's own tests to show; that an
-// inPlaceUpdate hook is refused is shown with the CRDs (test/integration).
+// inPlaceUpdate hook is refused is shown with the CRDs (test/integration/api).
 func TestDeleteWithoutState_S_pod_lifecycle_32(t *testing.T) {
 	l := &pub.Lifecycle{PreDelete: hook(true)}
 	d := BeginDelete(newPod(None), l, now)

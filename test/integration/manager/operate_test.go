@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,6 +31,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/api/apps/pub"
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/delegation"
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/install"
@@ -261,6 +264,72 @@ func TestSecureMetrics_S_security_37(t *testing.T) {
 		t.Error("metrics are served without TLS")
 	}
 }
+
+// TestDelegatedCapability: who may write ContainerRecreateRequests but not delete pods is warned, or refused with Enforce.
+func TestDelegatedCapability(t *testing.T) {
+	installed(t, install.Options{CRDs: append(slices.Clone(someCRDs), "containerrecreaterequests.apps.kruise.io")})
+	admin := rbacClient(t)
+	meta := metav1.ObjectMeta{Name: "recreate-test"}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "delegated"}, Spec: corev1.PodSpec{
+		Containers: []corev1.Container{{Name: "main", Image: "registry.example/app:1"}}, TerminationGracePeriodSeconds: new(int64(0)),
+	}}
+	for _, obj := range []client.Object{
+		pod,
+		&rbacv1.ClusterRole{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{APIGroups: []string{"apps.kruise.io"}, Resources: []string{"containerrecreaterequests"}, Verbs: []string{"*"}}}},
+		&rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: meta.Name},
+			Subjects: []rbacv1.Subject{{Kind: "User", Name: "tenant"}}},
+	} {
+		if err := admin.Create(t.Context(), obj); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = admin.Delete(context.Background(), obj) })
+	}
+	eventually(t, 20*time.Second, "the pod runs", func() error {
+		err := kube.Get(t.Context(), client.ObjectKeyFromObject(pod), pod)
+		if err == nil && pod.Status.Phase != corev1.PodRunning {
+			err = fmt.Errorf("phase %s", pod.Status.Phase)
+		}
+		return err
+	})
+	for _, mode := range []string{delegation.Warn, delegation.Enforce} {
+		o := options(t)
+		o.DelegatedCheck = mode
+		m := run(t, o)
+		var warnings warningList
+		tenant := rest.CopyConfig(cfg)
+		tenant.Impersonate.UserName = "tenant"
+		tenant.WarningHandler = &warnings
+		c, err := client.New(tenant, client.Options{Scheme: kube.Scheme()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		crr := &appsv1beta1.ContainerRecreateRequest{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "delegated"},
+			Spec:       appsv1beta1.ContainerRecreateRequestSpec{PodName: pod.Name, Containers: []appsv1beta1.ContainerRecreateRequestContainer{{Name: "main"}}},
+		}
+		err = c.Create(t.Context(), crr)
+		const want = "user tenant lacks delete pods/delegated that this ContainerRecreateRequest would exercise"
+		switch mode {
+		case delegation.Warn:
+			if err != nil || !strings.Contains(strings.Join(warnings, "\n"), want) {
+				t.Errorf("%v, warnings %q", err, warnings)
+			}
+			_ = kube.Delete(t.Context(), crr)
+		default:
+			if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v", err)
+			}
+		}
+		if err := m.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+type warningList []string
+
+// HandleWarningHeader implements rest.WarningHandler.
+func (w *warningList) HandleWarningHeader(_ int, _, text string) { *w = append(*w, text) }
 
 // TestDrift: what somebody changed in a configuration is changed back and counted; what we change ourselves is not.
 func TestDrift(t *testing.T) {
