@@ -221,7 +221,9 @@ type request struct {
 	code                int
 }
 
-func (r request) String() string { return fmt.Sprintf("%s %s?%s by %s: %d", r.method, r.path, r.query.Encode(), r.agent, r.code) }
+func (r request) String() string {
+	return fmt.Sprintf("%s %s?%s by %s: %d", r.method, r.path, r.query.Encode(), r.agent, r.code)
+}
 
 func newGate(w *world) *gate {
 	w.Helper()
