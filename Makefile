@@ -56,7 +56,7 @@ demo: build ## Update a CloneSet in place on a real control plane, beside a Depl
 .PHONY: test
 test: build ## Run every test that needs no real node: unit, property, wire, integration.
 	@$(TIMED) "unit and property tests" go test $(TESTFLAGS) ./cmd/... ./config/... ./internal/... ./test/wire/... ./test/lab/...
-	@$(TIMED) "api and client modules" bash -c 'for m in api client; do go -C $$m test $(TESTFLAGS) ./...; done'
+	@$(TIMED) "api, client and images modules" bash -c 'for m in api client images; do go -C $$m test $(TESTFLAGS) ./...; done'
 	@$(TIMED) "lab tests" env KRUISE_LAB_BIN=$(CURDIR)/bin/lab go -C lab test $(TESTFLAGS) ./...
 	@$(TIMED) "integration tests" go test -timeout 25m $(TESTFLAGS) ./test/integration/...
 
@@ -85,6 +85,11 @@ verify: ## Check formatting, lint, module files and that generated files are up 
 	@$(TIMED) "generated files" hack/verify-generated.sh
 	@$(TIMED) "lint" $(MAKE) --no-print-directory lint
 	@$(TIMED) "vulnerabilities" hack/verify-vulnerabilities.sh
+	@$(TIMED) "licences" go -C images run . licences $(addprefix ../,$(MODULES))
+
+.PHONY: cross
+cross: ## Compile the agent for Windows (takes minutes the first time).
+	@$(TIMED) "agent for Windows" env GOOS=windows GOARCH=amd64 go build -trimpath -ldflags "-s -w" -o bin/kruise-daemon.exe ./cmd/kruise-daemon
 
 .PHONY: clean
 clean: ## Remove what the other targets built.

@@ -33,6 +33,7 @@ import (
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/webhooks"
 	"kruise.io/kruise/internal/protectionlog"
+	kruise "kruise.io/kruise/internal/version"
 )
 
 // reachTimeout bounds how long New waits for an apiserver.
@@ -51,6 +52,7 @@ type Manager struct {
 	server      *webhooks.Server
 	keeper      *certs.Keeper
 	loop        *webhooks.Loop
+	injector    *webhooks.Injector
 	health      *health
 	refusals    *protectionlog.Log
 	permissions *permissions
@@ -95,9 +97,9 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	if m.apiserver, err = utilversion.ParseGeneric(info.GitVersion); err != nil {
 		return nil, fmt.Errorf("version of the apiserver at %s: %w", cfg.Host, err)
 	}
-	m.log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion)
+	m.log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion, "kruise", kruise.String())
 
-	features := Features()
+	features := append(Features(), opts.ExtraFeatures...)
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
@@ -257,6 +259,7 @@ func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 		if err != nil {
 			return err
 		}
+		m.injector.Sources = append(m.injector.Sources, f.Sources...)
 		if f.Webhooks != nil {
 			for path, h := range f.Webhooks(d) {
 				handlers[path] = h
@@ -285,6 +288,7 @@ func (m *Manager) deps(cfg *rest.Config, f *Feature) (*Deps, error) {
 		Recorder: m.mgr.GetEventRecorder(f.Name + "-controller"), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
 		Delegation: m.delegation,
 		Options:    m.opts, Server: m.apiserver, Served: m.served.Served,
+		Widening: m.injector.Widening,
 	}, nil
 }
 

@@ -91,6 +91,9 @@ type Options struct {
 	DaemonConfigNamespace string
 
 	Webhook WebhookOptions
+
+	// ExtraFeatures join those of Features, behind them.
+	ExtraFeatures []Feature
 }
 
 // LeaderElection says how one of several replicas becomes the one that runs controllers (platform 5.2).
@@ -133,6 +136,8 @@ type WebhookOptions struct {
 	// OverlapTime how long the old CA stays afterwards. 0: 5 s and 10 min.
 	SettleTime  time.Duration
 	OverlapTime time.Duration
+	// NarrowDelay is how long a match condition of a pod webhook that takes in too many pods stays at least. 0: 2 min.
+	NarrowDelay time.Duration
 	// TLSMinVersion is tls.VersionTLS13 or tls.VersionTLS12; CipherSuites only matter for the latter.
 	TLSMinVersion uint16
 	CipherSuites  []uint16

@@ -33,6 +33,7 @@ import (
 	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/node/images"
 	"kruise.io/kruise/internal/restconfig"
+	"kruise.io/kruise/internal/version"
 )
 
 // Names of the components: user agents and sources of events (node-agent 4).
@@ -89,9 +90,11 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	if err != nil {
 		return err
 	}
-	if _, err := d.ServerVersion(); err != nil {
+	info, err := d.ServerVersion()
+	if err != nil {
 		return fmt.Errorf("the apiserver can't be reached: %w", err)
 	}
+	o.Log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion, "kruise", version.String())
 	if _, err := os.Stat(o.PluginConfigFile); err == nil {
 		if err := images.RegisterPlugins(o.PluginConfigFile, o.PluginBinDir); err != nil {
 			o.Log.Error(err, "Credential provider plugins are not used")
