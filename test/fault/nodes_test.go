@@ -78,11 +78,7 @@ func TestNodeLost(t *testing.T) {
 			client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{"lab.kruise.io/ready":%s}}}`, value))))
 	}
 	t.Cleanup(func() { ready("null") })
-	for _, p := range w.pods(t.Context()) {
-		if p.Spec.NodeName == node {
-			w.Obs.Excuse(p.UID)
-		}
-	}
+	w.Obs.With(func(s *State) { s.LostNodes[node] = true })
 	w.change("web", setImage(1))
 	ready(`"false"`)
 	Total.Fault("node lost")
@@ -95,6 +91,7 @@ func TestNodeLost(t *testing.T) {
 		return w.rolledOut(ctx, "web")
 	})
 	ready("null")
+	w.Obs.With(func(s *State) { delete(s.LostNodes, node) })
 	if ok {
 		w.Rest("the node is back", func(ctx context.Context) error {
 			if n := len(w.pods(ctx)); n != 9 {
