@@ -91,6 +91,13 @@ func TestNodeLost(t *testing.T) {
 		return w.rolledOut(ctx, "web")
 	})
 	ready("null")
+	ok = ok && w.Eventually("the node takes pods again", func(ctx context.Context) error {
+		var n corev1.Node
+		if err := w.Client.Get(ctx, types.NamespacedName{Name: node}, &n); err != nil || len(n.Spec.Taints) > 0 {
+			return fmt.Errorf("taints %v: %w", n.Spec.Taints, err)
+		}
+		return nil
+	})
 	w.Obs.With(func(s *State) { delete(s.LostNodes, node) })
 	if ok {
 		w.Rest("the node is back", func(ctx context.Context) error {
