@@ -33,6 +33,8 @@ type Manager struct {
 	Log string
 	// Metrics is the URL of its metrics.
 	Metrics string
+	// Pprof is the URL that its profiles are under.
+	Pprof string
 
 	cmd   *exec.Cmd
 	ended chan struct{}
@@ -53,7 +55,10 @@ func (c *Cluster) StartManager(ctx context.Context, args ...string) (*Manager, e
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	m := &Manager{Log: filepath.Join(dir, "log"), Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics), ended: make(chan struct{})}
+	m := &Manager{
+		Log: filepath.Join(dir, "log"), Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
+		Pprof: fmt.Sprintf("http://127.0.0.1:%d", pprof), ended: make(chan struct{}),
+	}
 	log, err := os.OpenFile(m.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
