@@ -72,6 +72,7 @@ func TestTakesOverOpenKruise(t *testing.T) {
 	t.Run("webhooks are ours", func(t *testing.T) { configurationsAreOurs(t, old) })
 	t.Run("an update in progress ends without a second restart", func(t *testing.T) { updateEnds(t, old) })
 	t.Run("a rollout goes on where it was", func(t *testing.T) { rolloutGoesOn(t, old, before) })
+	t.Run("stored versions migrate", func(t *testing.T) { storedVersionsMigrate(t, old) })
 	t.Run("claims are known", func(t *testing.T) { claimsAreKnown(t) })
 }
 
