@@ -22,13 +22,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/internal/manager/install"
 	"kruise.io/kruise/test/chart"
 	"kruise.io/kruise/test/cluster"
-	"kruise.io/kruise/test/lab"
 )
 
 // TestInstallation installs the chart, upgrades it, uninstalls it, and asks on the way what the installation may and does.
@@ -80,7 +78,7 @@ func TestInstallation(t *testing.T) {
 			expect(t, managerUser, false, "list secrets -A", "watch secrets -A", "create secrets -n default", "update secrets -n default")
 			pullJobWorks(t, namespace(t, nil))
 		})
-		t.Run("every right is used", func(t *testing.T) { everyRightIsUsed(t, m) })
+		t.Run("every right is used", everyRightIsUsed)
 		t.Run("S_platform_21", guardRefuses)
 		t.Run("S_security_43", func(t *testing.T) { pieceIsMissing(t, m) })
 	})
@@ -448,24 +446,6 @@ func kustomize(t *testing.T) {
 	m := startManager(t, "--feature-gates=ImagePullJobGate=true")
 	rolloutWorks(t)
 	_ = m
-}
-
-// auditedRights returns what the manager's ServiceAccount asked for since an offset, as "verb group/resource".
-func auditedRights(t *testing.T, from int64) map[string]bool {
-	t.Helper()
-	used := map[string]bool{}
-	for e, err := range lab.AuditEntries(theLab.AuditLog(), from) {
-		must(t, err)
-		if e.User != managerUser {
-			continue
-		}
-		resource := e.Resource
-		if e.Subresource != "" {
-			resource += "/" + e.Subresource
-		}
-		used[e.Verb+" "+schema.GroupResource{Group: e.Group, Resource: resource}.String()] = true
-	}
-	return used
 }
 
 // toTyped converts what was rendered.
