@@ -127,6 +127,7 @@ var effects = map[string]effect{
 	"monitoring.grafanaDashboard.labels":          {`{"a":"b"},monitoring.grafanaDashboard.enabled=true`, "ConfigMap/kruise-dashboard", "a: b"},
 	"delegatedCapabilityCheck":                    {"Enforce", deployment, "--delegated-capability-check=Enforce"},
 	"helmHooks.uninstallGuard":                    {"false", guardJob, "!"},
+	"helmHooks.storageMigration":                  {"always", "Job/kruise-storage-migration", "- migrate"},
 	"helmHooks.image.repository":                  {"registry.example/hook", guardJob, "image: registry.example/hook:v"},
 	"helmHooks.image.tag":                         {"t2", guardJob, "image: openkruise/kruise-manager:t2"},
 }

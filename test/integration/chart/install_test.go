@@ -286,7 +286,7 @@ func clusterKindsAreNoTenants(t *testing.T) {
 // reasons.
 func podSecurity(t *testing.T) {
 	ns := namespace(t, map[string]string{"pod-security.kubernetes.io/enforce": "restricted"})
-	o, err := chart.Template(t.Context(), "--set", "crds.managed=false,manager.webhook.clientCASecret=callers,daemon.credentialProvider.enable=true")
+	o, err := chart.Template(t.Context(), "--set", "crds.managed=false,helmHooks.storageMigration=always,manager.webhook.clientCASecret=callers,daemon.credentialProvider.enable=true")
 	must(t, err)
 	try := func(t *testing.T, key string) error {
 		t.Helper()
@@ -303,7 +303,7 @@ func podSecurity(t *testing.T) {
 		p.SetName("p")
 		return kube.Create(t.Context(), p, client.DryRunAll)
 	}
-	for _, key := range []string{"Deployment/kruise-controller-manager", "Job/kruise-finalizer", "Pod/kruise-works"} {
+	for _, key := range []string{"Deployment/kruise-controller-manager", "Job/kruise-finalizer", "Job/kruise-storage-migration", "Pod/kruise-works"} {
 		if err := try(t, key); err != nil {
 			t.Errorf("%s: %v", key, err)
 		}
