@@ -22,13 +22,11 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/internal/manager/install"
 	"kruise.io/kruise/test/chart"
 	"kruise.io/kruise/test/cluster"
-	"kruise.io/kruise/test/lab"
 )
 
 // TestInstallation installs the chart, upgrades it, uninstalls it, and asks on the way what the installation may and does.
@@ -80,7 +78,7 @@ func TestInstallation(t *testing.T) {
 			expect(t, managerUser, false, "list secrets -A", "watch secrets -A", "create secrets -n default", "update secrets -n default")
 			pullJobWorks(t, namespace(t, nil))
 		})
-		t.Run("every right is used", func(t *testing.T) { everyRightIsUsed(t, m) })
+		t.Run("every right is used", everyRightIsUsed)
 		t.Run("S_platform_21", guardRefuses)
 		t.Run("S_security_43", func(t *testing.T) { pieceIsMissing(t, m) })
 	})
@@ -288,7 +286,7 @@ func clusterKindsAreNoTenants(t *testing.T) {
 // reasons.
 func podSecurity(t *testing.T) {
 	ns := namespace(t, map[string]string{"pod-security.kubernetes.io/enforce": "restricted"})
-	o, err := chart.Template(t.Context(), "--set", "crds.managed=false,manager.webhook.clientCASecret=callers,daemon.credentialProvider.enable=true")
+	o, err := chart.Template(t.Context(), "--set", "crds.managed=false,helmHooks.storageMigration=always,manager.webhook.clientCASecret=callers,daemon.credentialProvider.enable=true")
 	must(t, err)
 	try := func(t *testing.T, key string) error {
 		t.Helper()
@@ -305,7 +303,7 @@ func podSecurity(t *testing.T) {
 		p.SetName("p")
 		return kube.Create(t.Context(), p, client.DryRunAll)
 	}
-	for _, key := range []string{"Deployment/kruise-controller-manager", "Job/kruise-finalizer", "Pod/kruise-works"} {
+	for _, key := range []string{"Deployment/kruise-controller-manager", "Job/kruise-finalizer", "Job/kruise-storage-migration", "Pod/kruise-works"} {
 		if err := try(t, key); err != nil {
 			t.Errorf("%s: %v", key, err)
 		}
@@ -448,24 +446,6 @@ func kustomize(t *testing.T) {
 	m := startManager(t, "--feature-gates=ImagePullJobGate=true")
 	rolloutWorks(t)
 	_ = m
-}
-
-// auditedRights returns what the manager's ServiceAccount asked for since an offset, as "verb group/resource".
-func auditedRights(t *testing.T, from int64) map[string]bool {
-	t.Helper()
-	used := map[string]bool{}
-	for e, err := range lab.AuditEntries(theLab.AuditLog(), from) {
-		must(t, err)
-		if e.User != managerUser {
-			continue
-		}
-		resource := e.Resource
-		if e.Subresource != "" {
-			resource += "/" + e.Subresource
-		}
-		used[e.Verb+" "+schema.GroupResource{Group: e.Group, Resource: resource}.String()] = true
-	}
-	return used
 }
 
 // toTyped converts what was rendered.
