@@ -264,7 +264,7 @@ func TestWebhookValues(t *testing.T) {
 			t.Errorf("%s\nwant\n%s", text, want)
 		}
 	}
-	if strings.Contains(o.All(), "namespace: kruise-system") {
+	if strings.Contains(o.All(), "kruise-system") {
 		t.Error("kruise-system is still named in an installation elsewhere")
 	}
 }

@@ -4,6 +4,7 @@ package chart_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -24,6 +25,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/manager/install"
 	"kruise.io/kruise/test/chart"
 	"kruise.io/kruise/test/cluster"
@@ -79,6 +81,7 @@ func TestInstallation(t *testing.T) {
 			pullJobWorks(t, namespace(t, nil))
 		})
 		t.Run("every right is used", everyRightIsUsed)
+		t.Run("S_platform_32", virtualNode)
 		t.Run("S_platform_21", guardRefuses)
 		t.Run("S_security_43", func(t *testing.T) { pieceIsMissing(t, m) })
 	})
@@ -371,6 +374,42 @@ func namespaceChecks(t *testing.T) {
 	must(t, kube.Update(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "elsewhere", Labels: map[string]string{"control-plane": "openkruise"}}}))
 	if got := try("installation.namespace=elsewhere,installation.createNamespace=false,crds.managed=false"); strings.Contains(got, "label") {
 		t.Error(got)
+	}
+}
+
+// virtualNode: nothing of ours is on a node without a kubelet.
+func virtualNode(t *testing.T) {
+	nodes := map[string]map[string]string{"virtual": {"type": "virtual-kubelet"}, "real": nil}
+	for name, labels := range nodes {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
+		must(t, kube.Create(t.Context(), node))
+		t.Cleanup(func() { _ = kube.Delete(context.Background(), node) })
+		eventually(t, "the node is ready", func() error {
+			must(t, kube.Get(t.Context(), client.ObjectKeyFromObject(node), node))
+			node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+			return kube.Status().Update(t.Context(), node)
+		})
+	}
+	agents := func() map[string]bool {
+		var pods corev1.PodList
+		must(t, kube.List(t.Context(), &pods, client.InNamespace("kruise-system"), client.MatchingLabels{"control-plane": "daemon"}))
+		out := map[string]bool{}
+		for _, p := range pods.Items { // the DaemonSet's controller names the node by affinity before the scheduler has bound it
+			out[p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0].Values[0]] = true
+		}
+		return out
+	}
+	eventually(t, "the other node has an agent and a NodeImage", func() error {
+		if !agents()["real"] {
+			return errors.New("no agent")
+		}
+		return kube.Get(t.Context(), client.ObjectKey{Name: "real"}, &v1beta1.NodeImage{})
+	})
+	if agents()["virtual"] {
+		t.Error("the virtual node has an agent")
+	}
+	if err := kube.Get(t.Context(), client.ObjectKey{Name: "virtual"}, &v1beta1.NodeImage{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the virtual node has a NodeImage: %v", err)
 	}
 }
 
