@@ -67,7 +67,7 @@ func (e *executor) createBatch(ctx context.Context, cs *appsv1beta1.CloneSet, ba
 	errs := make([]error, len(batch))
 	var refused atomic.Bool
 	goOn := func() bool { return !refused.Load() && e.now().Sub(began) < slice }
-	begun = inParallel(len(batch), goOn, func(i int) {
+	begun = e.parallel(len(batch), goOn, func(i int) {
 		if results[i], errs[i] = e.create(ctx, cs, &batch[i]); results[i] == createdFailed {
 			refused.Store(true)
 		}

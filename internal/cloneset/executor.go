@@ -43,6 +43,8 @@ type executor struct {
 	recorder  record.EventRecorder
 	gates     Gates
 	now       func() time.Time
+	// parallel is inParallel, or what a simulation puts in its place.
+	parallel func(n int, goOn func() bool, f func(i int)) int
 }
 
 // outcome is what came of a decision.
@@ -128,7 +130,7 @@ func (e *executor) editAll(ctx context.Context, cs *appsv1beta1.CloneSet, edits 
 	began := e.now()
 	// Pods whose writes fail come first again next time: those behind them must have their turn now (weakness 18).
 	inTime := func() bool { return failed.Load() || e.now().Sub(began) < slice }
-	begun := inParallel(len(edits), inTime, func(i int) {
+	begun := e.parallel(len(edits), inTime, func(i int) {
 		if edits[i].Kind == EditRelease && !claimsOK {
 			return
 		}
@@ -165,7 +167,7 @@ func (e *executor) editPod(ctx context.Context, cs *appsv1beta1.CloneSet, edit *
 	if getErr := e.live.Get(ctx, client.ObjectKeyFromObject(edit.Pod), &live); getErr != nil {
 		return errors.Join(err, getErr)
 	}
-	undo, cancelErr := inplace.Cancel(&live, e.gates.inPlace(cs), time.Now())
+	undo, cancelErr := inplace.Cancel(&live, e.gates.inPlace(cs), e.now())
 	if cancelErr == nil && live.UID == edit.Pod.UID {
 		_, cancelErr = e.pods.Apply(ctx, &live, undo.Edits...)
 	}
@@ -195,7 +197,7 @@ func (e *executor) editFailed(cs *appsv1beta1.CloneSet, edit *PodEdit, err error
 // deleteAll deletes pods, and after each its claims. Every delete names the UID (weakness 23).
 func (e *executor) deleteAll(ctx context.Context, cs *appsv1beta1.CloneSet, deletions []Deletion, o *outcome) {
 	errs := make([]error, len(deletions))
-	inParallel(len(deletions), nil, func(i int) { errs[i] = e.deletePod(ctx, cs, &deletions[i]) })
+	e.parallel(len(deletions), nil, func(i int) { errs[i] = e.deletePod(ctx, cs, &deletions[i]) })
 	for _, err := range errs {
 		switch {
 		case err == nil:
@@ -242,7 +244,7 @@ func (e *executor) deleteClaim(ctx context.Context, cs *appsv1beta1.CloneSet, c 
 // changeClaims hands claims over, marks or deletes them. It says whether all of it worked.
 func (e *executor) changeClaims(ctx context.Context, cs *appsv1beta1.CloneSet, changes []ClaimChange, o *outcome) bool {
 	errs := make([]error, len(changes))
-	inParallel(len(changes), nil, func(i int) { errs[i] = e.changeClaim(ctx, cs, &changes[i]) })
+	e.parallel(len(changes), nil, func(i int) { errs[i] = e.changeClaim(ctx, cs, &changes[i]) })
 	ok := true
 	for _, err := range errs {
 		switch {

@@ -74,7 +74,7 @@ func newFixture(t *testing.T, funcs interceptor.Funcs, change ...func(*appsv1bet
 		t: t, server: server, events: events, key: client.ObjectKeyFromObject(set),
 		reconciler: &reconciler{
 			client: c,
-			exec: &executor{now: time.Now,
+			exec: &executor{now: time.Now, parallel: inParallel,
 				client: c, live: server, recorder: events,
 				pods:      &pod.Writer{Client: c, Live: server},
 				revisions: &revision.Writer{Client: c, Live: server},

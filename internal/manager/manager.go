@@ -286,9 +286,8 @@ func (m *Manager) deps(cfg *rest.Config, f *Feature) (*Deps, error) {
 	return &Deps{
 		Name: f.Name, Client: consistent, Plain: plain, Live: m.mgr.GetAPIReader(), Scheme: m.mgr.GetScheme(),
 		Recorder: m.mgr.GetEventRecorder(f.Name + "-controller"), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
-		Delegation: m.delegation,
-		Options:    m.opts, Server: m.apiserver, Served: m.served.Served,
-		Widening: m.injector.Widening,
+		Delegation: m.delegation, Widening: m.injector.Widening,
+		Options: m.opts, Server: m.apiserver, Served: m.served.Served,
 	}, nil
 }
 

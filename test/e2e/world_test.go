@@ -67,6 +67,13 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// in is the same world for a subtest.
+func (w *world) in(t *testing.T) *world {
+	sub := *w
+	sub.T, sub.ctx = t, t.Context()
+	return &sub
+}
+
 func (w *world) must(err error) {
 	w.Helper()
 	if err != nil {
@@ -184,6 +191,7 @@ type rule struct {
 	Repository     string `json:"repository,omitempty"`
 	Reference      string `json:"reference,omitempty"`
 	Kind           string `json:"kind,omitempty"`
+	Node           string `json:"node,omitempty"`
 	Delay          string `json:"delay,omitempty"`
 	BytesPerSecond int    `json:"bytesPerSecond,omitempty"`
 	Status         int    `json:"status,omitempty"`
