@@ -3,11 +3,14 @@
 package e2e
 
 import (
+	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -20,6 +23,50 @@ func (w *world) needsRelease() {
 	w.needsLab()
 	if _, err := helm(w.ctx, "status", release); err != nil {
 		w.Skip("Kruise was not installed with the chart:", err)
+	}
+}
+
+// Right after the installation, manager and agents are small: at most 60 MB and 40 MB, and managers are ready within
+// seconds.
+func TestFootprint(t *testing.T) {
+	w := newWorld(t)
+	w.needsRelease()
+	var memory struct {
+		Node struct{ NodeName string }
+		Pods []struct {
+			PodRef struct{ Name, Namespace string }
+			Memory struct{ RSSBytes int64 }
+		}
+	}
+	most := map[string]int64{"kruise-controller-manager": 60e6, "kruise-daemon": 40e6}
+	for _, node := range w.nodes() {
+		out, err := w.kubectl("get", "--raw", "/api/v1/nodes/"+node+"/proxy/stats/summary")
+		w.must(err)
+		w.must(json.Unmarshal([]byte(out), &memory))
+		for _, p := range memory.Pods {
+			for prefix, limit := range most {
+				if p.PodRef.Namespace == systemNamespace && strings.HasPrefix(p.PodRef.Name, prefix) {
+					t.Logf("%s on %s: %.1f MB", p.PodRef.Name, node, float64(p.Memory.RSSBytes)/1e6)
+					if p.Memory.RSSBytes > limit {
+						t.Errorf("%s on %s needs %d bytes, at most %d", p.PodRef.Name, node, p.Memory.RSSBytes, limit)
+					}
+				}
+			}
+		}
+	}
+	pods, err := systemPods(w.ctx, "controller-manager")
+	w.must(err)
+	for i := range pods {
+		running := status(&pods[i], "manager").State.Running
+		for _, c := range pods[i].Status.Conditions {
+			if c.Type == corev1.PodReady && running != nil {
+				took := c.LastTransitionTime.Sub(running.StartedAt.Time)
+				t.Logf("%s was ready %s after its start", pods[i].Name, took)
+				if took > 30*time.Second { // 10 s, but machines of tests are busy
+					t.Errorf("%s needed %s", pods[i].Name, took)
+				}
+			}
+		}
 	}
 }
 

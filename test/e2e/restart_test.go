@@ -227,7 +227,13 @@ func TestS_container_restart_10_Deadline(t *testing.T) {
 	if took := crr.Status.CompletionTime.Sub(crr.CreationTimestamp.Time); took > 8*time.Second || crr.Status.Message != want {
 		t.Errorf("ended after %s with message %q", took, crr.Status.Message)
 	}
-	w.eventually("the hook was given up", func() error { return w.event("p", "PreStop hook failed") })
+	w.eventually("the hook has ended, too", func() error {
+		out, err := w.kubectl("exec", "p", "-c", "a", "--", "ps")
+		if err == nil && strings.Contains(out, "sleep 300") {
+			err = fmt.Errorf("processes:\n%s", out)
+		}
+		return err
+	})
 	w.restartedOnly(before)
 	if err := readiness(w.get("p")); err != nil {
 		t.Error(err)
