@@ -148,7 +148,7 @@ func TestEveryValueHasAnEffect(t *testing.T) {
 		}
 	}
 	const small = "crds.managed=false" // CRDs are most of the time
-	usual, err := template(t.Context(), "--set", small)
+	usual, err := Template(t.Context(), "--set", small)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +167,7 @@ func TestEveryValueHasAnEffect(t *testing.T) {
 			if more != "" {
 				args = append(args, "--set", more)
 			}
-			got, err := template(t.Context(), args...)
+			got, err := Template(t.Context(), args...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -176,10 +176,10 @@ func TestEveryValueHasAnEffect(t *testing.T) {
 			if removed {
 				with, before = usual, got
 			}
-			if with[e.object] == nil || !strings.Contains(with.text(e.object), text) {
-				t.Errorf("%s does not hold %q:\n%s", e.object, text, with.text(e.object))
+			if with[e.object] == nil || !strings.Contains(with.Text(e.object), text) {
+				t.Errorf("%s does not hold %q:\n%s", e.object, text, with.Text(e.object))
 			}
-			if before[e.object] != nil && strings.Contains(before.text(e.object), text) {
+			if before[e.object] != nil && strings.Contains(before.Text(e.object), text) {
 				t.Errorf("%s holds %q in any case", e.object, text)
 			}
 		})
@@ -189,7 +189,7 @@ func TestEveryValueHasAnEffect(t *testing.T) {
 // leaves are the names of all values that can be set.
 func leaves(t *testing.T) []string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(chartDir(), "values.schema.json"))
+	text, err := os.ReadFile(filepath.Join(Dir(), "values.schema.json"))
 	if err != nil {
 		t.Fatal(err)
 	}
