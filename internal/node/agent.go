@@ -96,7 +96,7 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	}
 	o.Log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion, "kruise", version.String())
 	if _, err := os.Stat(o.PluginConfigFile); err == nil {
-		if err := images.RegisterPlugins(o.PluginConfigFile, o.PluginBinDir); err != nil {
+		if a.plugins, err = images.LoadPlugins(o.PluginConfigFile, o.PluginBinDir); err != nil {
 			o.Log.Error(err, "Credential provider plugins are not used")
 		}
 	}
@@ -122,6 +122,7 @@ type agent struct {
 	mgr      manager.Manager
 	runtimes *runtimes
 	puller   *images.Puller
+	plugins  *images.Plugins
 	checks   []check
 }
 
