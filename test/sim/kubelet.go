@@ -27,6 +27,9 @@ func (w *World) follow(name string) bool {
 	case p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded:
 		return false
 	}
+	if w.atRest(p) {
+		return false
+	}
 	version := p.ResourceVersion
 	w.store.updatePod(name, func(p *corev1.Pod) {
 		if p.Spec.NodeName == "" {
@@ -38,6 +41,28 @@ func (w *World) follow(name string) bool {
 	})
 	now := w.store.pod(name)
 	return now != nil && now.ResourceVersion != version
+}
+
+// atRest says whether the kubelet has nothing to do with a pod, as mostly.
+func (w *World) atRest(p *corev1.Pod) bool {
+	if p.Spec.NodeName == "" || len(p.Status.ContainerStatuses) != len(p.Spec.Containers) || p.Status.Phase != corev1.PodRunning {
+		return false
+	}
+	ready := true
+	for i := range p.Spec.Containers {
+		s := &p.Status.ContainerStatuses[i]
+		if s.State.Running == nil || s.Image != p.Spec.Containers[i].Image || s.Ready == w.sick[p.UID] {
+			return false
+		}
+		ready = ready && s.Ready
+	}
+	if ready != isTrue(p, corev1.ContainersReady) {
+		return false
+	}
+	for _, g := range p.Spec.ReadinessGates {
+		ready = ready && isTrue(p, g.ConditionType)
+	}
+	return ready == isTrue(p, corev1.PodReady)
 }
 
 // runContainers takes each container a step further: announced, running, stopped because its image changed. Then the

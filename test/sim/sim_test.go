@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// Environment: KRUISE_SIM_SECONDS is how long schedules are drawn, default 15; KRUISE_SIM_SEED replays one, with its
-// trace.
+// Environment: KRUISE_SIM_SECONDS is how long schedules are drawn, default 15, from the seed KRUISE_SIM_FROM on, default
+// 1; KRUISE_SIM_SEED replays one, with its trace.
 func duration(t *testing.T) time.Duration {
 	t.Helper()
 	text := os.Getenv("KRUISE_SIM_SECONDS")
@@ -23,6 +23,20 @@ func duration(t *testing.T) time.Duration {
 		t.Fatalf("KRUISE_SIM_SECONDS=%q is not a number of seconds", text)
 	}
 	return time.Duration(seconds) * time.Second
+}
+
+// first is the first seed, KRUISE_SIM_FROM or 1.
+func first(t *testing.T) uint64 {
+	t.Helper()
+	text := os.Getenv("KRUISE_SIM_FROM")
+	if text == "" {
+		return 1
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("KRUISE_SIM_FROM=%q is not a number", text)
+	}
+	return seed
 }
 
 func report(t *testing.T, err error) {
@@ -46,7 +60,7 @@ func TestSchedules(t *testing.T) {
 	var total Stats
 	begin := time.Now()
 	limit := duration(t)
-	for seed := uint64(1); time.Since(begin) < limit; seed++ {
+	for seed := first(t); time.Since(begin) < limit; seed++ {
 		stats, err := Run(seed, NoBug)
 		report(t, err)
 		total.Add(stats)
