@@ -135,6 +135,16 @@ func (m *Manager) tail() string {
 // Pid is the process id.
 func (m *Manager) Pid() int { return m.cmd.Process.Pid }
 
+// Ended tells whether the process has ended, of its own or not.
+func (m *Manager) Ended() bool {
+	select {
+	case <-m.ended:
+		return true
+	default:
+		return false
+	}
+}
+
 // Kill ends the process as a crash would, and waits until it is gone.
 func (m *Manager) Kill() error {
 	if err := m.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
