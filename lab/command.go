@@ -38,7 +38,7 @@ func newCommand() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&dir, "dir", def, "directory of the lab (default from $"+dirFromEnv+")")
 	root.AddCommand(upCommand(&dir), downCommand(&dir), statusCommand(&dir), kubeconfigCommand(&dir),
-		logsCommand(&dir), nodesCommand(&dir), nodeCommand(&dir), kubectlCommand(&dir))
+		logsCommand(&dir), nodesCommand(&dir), nodeCommand(&dir), imageCommand(&dir), kubectlCommand(&dir))
 	return root
 }
 

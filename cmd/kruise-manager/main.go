@@ -48,7 +48,7 @@ func run(args []string) int {
 	logger := klog.Background()
 	ctrl.SetLogger(logger)
 	if names := flags.NotYetEffective(); len(names) > 0 {
-		logger.Info("These flags belong to features that this version does not have and are without effect", "flags", names)
+		klog.Warningf("Accepted, but not yet effective, because this version does not have the feature: %s", strings.Join(names, ", "))
 	}
 	cfg, err := config(flags.Kubeconfig)
 	if err != nil {

@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 // execute runs kruise-manager with arguments and returns its exit code and what it printed.
 func execute(t *testing.T, args ...string) (int, string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), os.Args[0], args...)
+	cmd := exec.CommandContext(t.Context(), os.Args[0], append([]string{"--protection-log-path="}, args...)...)
 	cmd.Env = append(os.Environ(), "BE_KRUISE_MANAGER=1", "KUBECONFIG=", "WEBHOOK_HOST=127.0.0.1")
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
@@ -66,6 +66,24 @@ func TestBadInput(t *testing.T) {
 				t.Errorf("exit code %d, printed:\n%s", code, out)
 			}
 		})
+	}
+}
+
+// TestProtectionLogPath_S_platform_27: a path that can't be written ends the process, before it looks for an apiserver.
+func TestProtectionLogPath_S_platform_27(t *testing.T) {
+	code, out := execute(t, "--protection-log-path=/dev/null/log", "--kubeconfig", kubeconfig(t, "127.0.0.1:1"))
+	if code != 1 || !strings.Contains(out, "protection log: mkdir /dev/null") || strings.Count(out, "\n") != 1 {
+		t.Errorf("exit code %d, printed:\n%s", code, out)
+	}
+}
+
+// TestOneWarning: everything that is accepted but not yet effective is told in one line.
+func TestOneWarning(t *testing.T) {
+	_, out := execute(t, "--sidecarset-workers=5", "--ws-enabled-versioned-status=deployment", "--feature-gates=SidecarTerminator=true,PodWebhook=true",
+		"--kubeconfig", kubeconfig(t, "127.0.0.1:1"))
+	first, _, _ := strings.Cut(out, "\n")
+	if !strings.HasPrefix(first, "W") || !strings.Contains(first, "--sidecarset-workers, --ws-enabled-versioned-status, SidecarTerminator") || strings.Count(out, "not yet effective") != 1 {
+		t.Errorf("printed:\n%s", out)
 	}
 }
 

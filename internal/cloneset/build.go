@@ -77,8 +77,9 @@ func (m *podMaker) make(r *appsv1.ControllerRevision, id string, existing []*cor
 	}
 	pd.Labels[appsv1beta1.CloneSetInstanceID] = id
 	lifecycle.SetState(pd, lifecycle.PreparingNormal, m.p.s.Now)
-	if !pod.HasGate(pd, pub.InPlaceUpdateReady) {
-		pd.Spec.ReadinessGates = append(pd.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: pub.InPlaceUpdateReady})
+	addGate(pd, pub.InPlaceUpdateReady)
+	if m.p.s.Gates.PodReadinessGate {
+		addGate(pd, pub.KruisePodReady)
 	}
 	c := Creation{Pod: pd}
 	for n := range d.claims {
@@ -89,6 +90,12 @@ func (m *podMaker) make(r *appsv1.ControllerRevision, id string, existing []*cor
 		}
 	}
 	return c, nil
+}
+
+func addGate(pd *corev1.Pod, t corev1.PodConditionType) {
+	if !pod.HasGate(pd, t) {
+		pd.Spec.ReadinessGates = append(pd.Spec.ReadinessGates, corev1.PodReadinessGate{ConditionType: t})
+	}
 }
 
 // claim makes a claim of the pod with the given id (cloneset 5.10).

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"sync/atomic"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -31,33 +33,59 @@ const (
 )
 
 // createAll creates pods in batches of 1, 2, 4 and so on, so that a refusal that hits every pod costs one request and not
-// as many as there are pods. A failure stops the batches that follow (cloneset 5.5).
+// as many as there are pods. A failure stops the batches that follow (cloneset 5.5). It goes on at the speed that the
+// last act came to.
 func (e *executor) createAll(ctx context.Context, cs *appsv1beta1.CloneSet, creations []Creation, o *outcome) {
-	for size := 1; len(creations) > 0; size *= 2 {
-		batch := creations[:min(size, len(creations))]
-		creations = creations[len(batch):]
-		results := make([]created, len(batch))
-		errs := make([]error, len(batch))
-		inParallel(len(batch), func(i int) { results[i], errs[i] = e.create(ctx, cs, &batch[i]) })
-		failed := false
-		for i := range batch {
-			switch results[i] {
-			case createdUnsettled:
-				o.unsettled = true
-			case createdTaken:
-				o.taken = append(o.taken, idOf(batch[i].Pod))
-			case createdFailed:
-				failed = true
-				if !apierrors.HasStatusCause(errs[i], corev1.NamespaceTerminatingCause) {
-					e.recorder.Eventf(cs, corev1.EventTypeWarning, "FailedCreate", "failed to create pod %s: %v", batch[i].Pod.Name, errs[i])
-					o.fail(true, errs[i])
-				}
+	if len(creations) == 0 {
+		o.speed = 0
+		return
+	}
+	began := e.now()
+	for size := max(o.speed, 1); len(creations) > 0; size *= 2 {
+		batch := creations
+		if size < parallelism {
+			batch = creations[:min(size, len(creations))]
+		}
+		begun, failed := e.createBatch(ctx, cs, batch, began, o)
+		creations = creations[begun:]
+		switch {
+		case failed:
+			o.speed = 0
+			return
+		case len(creations) > 0 && e.now().Sub(began) >= slice:
+			o.more = true
+			creations = nil
+		}
+		o.speed = min(size*2, parallelism)
+	}
+}
+
+// createBatch creates pods in parallel, until one fails or the time slice ends, and returns how many it began with and
+// whether any failed.
+func (e *executor) createBatch(ctx context.Context, cs *appsv1beta1.CloneSet, batch []Creation, began time.Time, o *outcome) (begun int, failed bool) {
+	results := make([]created, len(batch))
+	errs := make([]error, len(batch))
+	var refused atomic.Bool
+	goOn := func() bool { return !refused.Load() && e.now().Sub(began) < slice }
+	begun = e.parallel(len(batch), goOn, func(i int) {
+		if results[i], errs[i] = e.create(ctx, cs, &batch[i]); results[i] == createdFailed {
+			refused.Store(true)
+		}
+	})
+	for i := range batch[:begun] {
+		switch results[i] {
+		case createdUnsettled:
+			o.unsettled = true
+		case createdTaken:
+			o.taken = append(o.taken, idOf(batch[i].Pod))
+		case createdFailed:
+			if !apierrors.HasStatusCause(errs[i], corev1.NamespaceTerminatingCause) {
+				e.recorder.Eventf(cs, corev1.EventTypeWarning, "FailedCreate", "failed to create pod %s: %v", batch[i].Pod.Name, errs[i])
+				o.fail(true, errs[i])
 			}
 		}
-		if failed {
-			return
-		}
 	}
+	return begun, refused.Load()
 }
 
 // create creates a pod after its claims.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -22,8 +23,14 @@ import (
 	"kruise.io/kruise/internal/revision"
 )
 
-// parallelism bounds the writes of one kind that one reconcile has in flight.
-const parallelism = 32
+const (
+	// parallelism bounds the writes of one kind that one reconcile has in flight.
+	parallelism = 32
+	// slice is how long one reconcile begins writes of a kind. What is left comes with the next one, which follows at
+	// once. A large CloneSet would otherwise write for seconds on what it saw at their beginning, and the pods that got
+	// their node meanwhile, or ended their restart, would wait for the last of the others.
+	slice = 250 * time.Millisecond
+)
 
 // executor writes what a plan decided.
 type executor struct {
@@ -35,6 +42,9 @@ type executor struct {
 	revisions *revision.Writer
 	recorder  record.EventRecorder
 	gates     Gates
+	now       func() time.Time
+	// parallel is inParallel, or what a simulation puts in its place.
+	parallel func(n int, goOn func() bool, f func(i int)) int
 }
 
 // outcome is what came of a decision.
@@ -45,6 +55,10 @@ type outcome struct {
 	taken []string
 	// again asks for another look soon: something was not as the plan supposed.
 	again bool
+	// more says that the decision was not carried out to its end, because that took long: look again at once.
+	more bool
+	// speed is how many pods may be created at once next time.
+	speed int
 	// unsettled says that a pod exists whose creation the cache may not show yet. Nothing that changes the names of new
 	// pods may be written before it does.
 	unsettled bool
@@ -61,8 +75,10 @@ func (o *outcome) fail(scaling bool, errs ...error) {
 
 // act makes the writes of a decision in its order. Independent writes of a kind go out in parallel; a failure is reported
 // and does not stop the others, but for creates (see createAll).
-func (e *executor) act(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decision) outcome {
-	var o outcome
+//
+// speed is how many creates may be in flight from the beginning, from the outcome of the last act; 0 and 1 mean one.
+func (e *executor) act(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decision, speed int) outcome {
+	o := outcome{speed: speed}
 	o.fail(true, d.ScaleErrors...)
 	o.fail(false, d.UpdateErrors...)
 	for _, event := range d.Events {
@@ -80,11 +96,14 @@ func (e *executor) act(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decisio
 	return o
 }
 
-// inParallel calls f for 0 to n-1, a bounded number at a time, and waits for all.
-func inParallel(n int, f func(i int)) {
-	if n == 1 {
-		f(0)
-		return
+// inParallel calls f for 0 to n-1, a bounded number at a time, until goOn says no, and waits for those that were begun. It
+// returns how many these are. The first is always called; goOn may be nil.
+func inParallel(n int, goOn func() bool, f func(i int)) int {
+	if n <= 1 {
+		if n == 1 {
+			f(0)
+		}
+		return n
 	}
 	var wg sync.WaitGroup
 	next := make(chan int)
@@ -95,23 +114,32 @@ func inParallel(n int, f func(i int)) {
 			}
 		})
 	}
-	for i := range n {
-		next <- i
+	begun := 0
+	for ; begun < n && (begun == 0 || goOn == nil || goOn()); begun++ {
+		next <- begun
 	}
 	close(next)
 	wg.Wait()
+	return begun
 }
 
 // editAll writes the pod edits. Releases wait for the claims that go with the pod.
 func (e *executor) editAll(ctx context.Context, cs *appsv1beta1.CloneSet, edits []PodEdit, claimsOK bool, o *outcome) {
 	errs := make([]error, len(edits))
-	inParallel(len(edits), func(i int) {
+	var failed atomic.Bool
+	began := e.now()
+	// Pods whose writes fail come first again next time: those behind them must have their turn now (weakness 18).
+	inTime := func() bool { return failed.Load() || e.now().Sub(began) < slice }
+	begun := e.parallel(len(edits), inTime, func(i int) {
 		if edits[i].Kind == EditRelease && !claimsOK {
 			return
 		}
-		errs[i] = e.editPod(ctx, cs, &edits[i])
+		if errs[i] = e.editPod(ctx, cs, &edits[i]); errs[i] != nil {
+			failed.Store(true)
+		}
 	})
-	for i := range edits {
+	o.more = o.more || begun < len(edits)
+	for i := range edits[:begun] {
 		switch err := errs[i]; {
 		case err == nil:
 			e.edited(cs, &edits[i])
@@ -139,7 +167,7 @@ func (e *executor) editPod(ctx context.Context, cs *appsv1beta1.CloneSet, edit *
 	if getErr := e.live.Get(ctx, client.ObjectKeyFromObject(edit.Pod), &live); getErr != nil {
 		return errors.Join(err, getErr)
 	}
-	undo, cancelErr := inplace.Cancel(&live, e.gates.inPlace(cs), time.Now())
+	undo, cancelErr := inplace.Cancel(&live, e.gates.inPlace(cs), e.now())
 	if cancelErr == nil && live.UID == edit.Pod.UID {
 		_, cancelErr = e.pods.Apply(ctx, &live, undo.Edits...)
 	}
@@ -169,7 +197,7 @@ func (e *executor) editFailed(cs *appsv1beta1.CloneSet, edit *PodEdit, err error
 // deleteAll deletes pods, and after each its claims. Every delete names the UID (weakness 23).
 func (e *executor) deleteAll(ctx context.Context, cs *appsv1beta1.CloneSet, deletions []Deletion, o *outcome) {
 	errs := make([]error, len(deletions))
-	inParallel(len(deletions), func(i int) { errs[i] = e.deletePod(ctx, cs, &deletions[i]) })
+	e.parallel(len(deletions), nil, func(i int) { errs[i] = e.deletePod(ctx, cs, &deletions[i]) })
 	for _, err := range errs {
 		switch {
 		case err == nil:
@@ -216,7 +244,7 @@ func (e *executor) deleteClaim(ctx context.Context, cs *appsv1beta1.CloneSet, c 
 // changeClaims hands claims over, marks or deletes them. It says whether all of it worked.
 func (e *executor) changeClaims(ctx context.Context, cs *appsv1beta1.CloneSet, changes []ClaimChange, o *outcome) bool {
 	errs := make([]error, len(changes))
-	inParallel(len(changes), func(i int) { errs[i] = e.changeClaim(ctx, cs, &changes[i]) })
+	e.parallel(len(changes), nil, func(i int) { errs[i] = e.changeClaim(ctx, cs, &changes[i]) })
 	ok := true
 	for _, err := range errs {
 		switch {

@@ -10,8 +10,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// memory is what the controller may forget at any time: when it last wrote a status, to write it less often, and which
-// ids it found in use by others, to try them only once.
+// speedLasts is how long creating pods goes on at the speed it came to. Then a refusal may hit every pod again.
+const speedLasts = time.Second
+
+// memory is what the controller may forget at any time: when it last wrote a status, to write it less often, which ids
+// it found in use by others, to try them only once, and how fast it could create pods.
 type memory struct {
 	mu   sync.Mutex
 	sets map[types.NamespacedName]*remembered
@@ -23,6 +26,9 @@ type remembered struct {
 	taken  map[string]bool
 	// pods is the number of its pods.
 	pods int
+	// speed is how many pods could be created at once at the time of creating.
+	speed    int
+	creating time.Time
 	// stalled says what nothing moves for, since when, and whether that was reported.
 	stalled  string
 	since    time.Time
@@ -114,4 +120,21 @@ func (m *memory) observed(key types.NamespacedName, uid types.UID, pods int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.of(key, uid).pods = pods
+}
+
+// speed returns how many pods may be created at once from the beginning: as many as could a moment ago, else 0.
+func (m *memory) speed(key types.NamespacedName, uid types.UID, now time.Time) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.of(key, uid); now.Sub(r.creating) < speedLasts {
+		return r.speed
+	}
+	return 0
+}
+
+func (m *memory) reached(key types.NamespacedName, uid types.UID, speed int, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.of(key, uid)
+	r.speed, r.creating = speed, now
 }

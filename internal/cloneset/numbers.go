@@ -233,9 +233,13 @@ type updating struct {
 func update(l limits, c counts, m modes) updating {
 	dOld, dNew := moving(l, c, m)
 	u := updating{budget: l.maxUnavailable + c.pods() - l.replicas}
-	if abs(dOld) <= abs(dNew) {
+	switch {
+	case dOld < 0 && dNew < 0, dOld > 0 && dNew > 0:
+		// Pods are missing, or too many, on both sides: that is for scaling. The formula of the spec would move a pod from
+		// a side that lacks it, past the partition.
+	case abs(dOld) <= abs(dNew):
 		u.move = dOld
-	} else {
+	default:
 		u.move = -dNew
 	}
 	if u.move > 0 && l.maxSurge > 0 && dOld > u.move {

@@ -146,6 +146,11 @@ func TestExamples(t *testing.T) {
 			scaling: scaling{readyLimit: 2}, update: updating{budget: 2},
 		},
 		{
+			name: "1 old of 4, partition 3, rollback: missing on both sides, nothing moves", spec: spec(4, "3", "2", "0"),
+			counts:  counts{old: group{active: 1}},
+			scaling: scaling{up: 3, upOld: 2, limit: 3}, update: updating{budget: -1},
+		},
+		{
 			name: "streaming, 3 available and 1 not", spec: streaming, modes: modes{forwardOnly: true},
 			counts:  counts{new: group{active: 4, unavailable: 1}},
 			scaling: scaling{up: 6, limit: 1}, update: updating{budget: -4},

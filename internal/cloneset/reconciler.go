@@ -72,7 +72,8 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	decision := Plan(*snapshot)
-	outcome := r.exec.act(ctx, cs, &decision)
+	outcome := r.exec.act(ctx, cs, &decision, r.memory.speed(req.NamespacedName, cs.UID, r.now()))
+	r.memory.reached(req.NamespacedName, cs.UID, outcome.speed, r.now())
 	result, err := r.report(ctx, cs, &decision, &outcome)
 	if err != nil {
 		// The result of a failure is ignored, and its retries become rare. A pod that can't be dealt with must not keep
@@ -134,7 +135,7 @@ func (r *reconciler) observe(ctx context.Context, cs *appsv1beta1.CloneSet, sele
 
 // observeRevisions resolves the revisions and stores the update revision if it is new (cloneset 5.3).
 func (r *reconciler) observeRevisions(ctx context.Context, cs *appsv1beta1.CloneSet, s *Snapshot) error {
-	candidates, err := revision.List(ctx, r.client, cs.Namespace, s.Selector)
+	candidates, err := revision.List(ctx, r.client, cs.Namespace, cs.UID, s.Selector)
 	if err != nil {
 		return err
 	}
@@ -186,6 +187,9 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 		if after > 0 && (result.RequeueAfter == 0 || after < result.RequeueAfter) {
 			result.RequeueAfter = after
 		}
+	}
+	if o.more && o.scaleErr == nil && o.updateErr == nil {
+		sooner(time.Millisecond)
 	}
 	if o.unsettled {
 		if o.scaleErr == nil && o.updateErr == nil {

@@ -66,14 +66,15 @@ func newFixture(t *testing.T, funcs interceptor.Funcs, change ...func(*appsv1bet
 	}
 	server := fake.NewClientBuilder().WithScheme(scheme).WithObjects(set).WithStatusSubresource(set, &corev1.Pod{}).
 		WithIndex(&corev1.Pod{}, pod.OwnerUIDField, pod.OwnerUIDs).
-		WithIndex(&corev1.PersistentVolumeClaim{}, pod.OwnerUIDField, pod.OwnerUIDs).Build()
+		WithIndex(&corev1.PersistentVolumeClaim{}, pod.OwnerUIDField, pod.OwnerUIDs).
+		WithIndex(&appsv1.ControllerRevision{}, revision.ControllerField, revision.Controller).Build()
 	c := interceptor.NewClient(server, funcs)
 	events := record.NewFakeRecorder(1000)
 	return &fixture{
 		t: t, server: server, events: events, key: client.ObjectKeyFromObject(set),
 		reconciler: &reconciler{
 			client: c,
-			exec: &executor{
+			exec: &executor{now: time.Now, parallel: inParallel,
 				client: c, live: server, recorder: events,
 				pods:      &pod.Writer{Client: c, Live: server},
 				revisions: &revision.Writer{Client: c, Live: server},

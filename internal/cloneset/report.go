@@ -4,18 +4,17 @@ package cloneset
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/statuspatch"
 )
 
 // statusInterval is the least time between two writes of a status of which only counters changed. With the writes
@@ -35,15 +34,15 @@ func (r *reconciler) writeStatus(ctx context.Context, cs *appsv1beta1.CloneSet, 
 			return left, nil
 		}
 	}
-	patch, err := statusPatch(cs.ResourceVersion, &cs.Status, status)
+	patch, err := statuspatch.Of(cs.ResourceVersion, &cs.Status, status)
 	if err != nil {
-		return 0, fmt.Errorf("encode the status: %w", err)
+		return 0, fmt.Errorf("write the status: %w", err)
 	}
 	// The status is computed from what it was: a write on top of a version that was not seen, by a former leader or of
 	// another CloneSet of that name, could bring back an old current revision.
 	wanted := &appsv1beta1.CloneSet{}
 	wanted.Namespace, wanted.Name = cs.Namespace, cs.Name
-	if err := r.client.Status().Patch(ctx, wanted, client.RawPatch(types.MergePatchType, patch)); err != nil {
+	if err := r.client.Status().Patch(ctx, wanted, patch); err != nil {
 		switch {
 		case apierrors.IsNotFound(err):
 			return 0, nil
@@ -56,27 +55,6 @@ func (r *reconciler) writeStatus(ctx context.Context, cs *appsv1beta1.CloneSet, 
 	// Later writes of this reconcile may rely on the version.
 	cs.ResourceVersion, cs.Status = wanted.ResourceVersion, wanted.Status
 	return 0, nil
-}
-
-// statusPatch returns the merge patch from one status to another, for that version of the object. It has all fields of the
-// new one, since some of them are required and their zero would be no difference to a status that was never written.
-func statusPatch(version string, before, after *appsv1beta1.CloneSetStatus) ([]byte, error) {
-	var fields [2]map[string]any
-	for i, s := range []*appsv1beta1.CloneSetStatus{before, after} {
-		encoded, err := json.Marshal(s)
-		if err != nil {
-			return nil, err
-		}
-		if err := json.Unmarshal(encoded, &fields[i]); err != nil {
-			return nil, err
-		}
-	}
-	for key := range fields[0] {
-		if _, ok := fields[1][key]; !ok {
-			fields[1][key] = nil
-		}
-	}
-	return json.Marshal(map[string]any{"metadata": map[string]any{"resourceVersion": version}, "status": fields[1]})
 }
 
 // onlyCounters says whether the statuses differ in nothing that somebody waits for.

@@ -18,8 +18,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
-	"kruise.io/kruise/internal/pod"
-	"kruise.io/kruise/internal/revision"
 )
 
 // Options are what the manager hands to the CloneSet controller.
@@ -47,7 +45,7 @@ type Options struct {
 const controllerName = "cloneset-controller"
 
 // SetupWithManager adds the CloneSet controller to a manager. The index pod.OwnerUIDField must be registered for pods and
-// claims, and for ImagePullJobs with the gate PreDownload.
+// claims, revision.ControllerField for ControllerRevisions, and pod.OwnerUIDField for ImagePullJobs with the gate PreDownload.
 func SetupWithManager(mgr ctrl.Manager, o Options) error {
 	if o.Client == nil {
 		o.Client = mgr.GetClient()
@@ -58,23 +56,11 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 	if o.Workers <= 0 {
 		o.Workers = 3
 	}
-	r := &reconciler{
-		client: o.Client,
-		nodes:  o.Nodes,
-		exec: &executor{
-			client:    o.Client,
-			live:      mgr.GetAPIReader(),
-			pods:      &pod.Writer{Client: o.Client, Live: mgr.GetAPIReader()},
-			revisions: &revision.Writer{Client: o.Client, Live: mgr.GetAPIReader()},
-			// The old events API: its events have the source component that is part of the contract.
-			recorder: mgr.GetEventRecorderFor(controllerName), //nolint:staticcheck // see above
-			gates:    o.Gates,
-		},
-		gates:        o.Gates,
-		budgetAllows: o.BudgetAllows,
-		now:          time.Now,
-		memory:       newMemory(),
-	}
+	r := newReconciler(Environment{
+		Client: o.Client, Live: mgr.GetAPIReader(), Nodes: o.Nodes, Gates: o.Gates, BudgetAllows: o.BudgetAllows,
+		// The old events API: its events have the source component that is part of the contract.
+		Recorder: mgr.GetEventRecorderFor(controllerName), //nolint:staticcheck // see above
+	})
 	// Sources are started, with the queue, before any worker.
 	timers := source.Func(func(_ context.Context, q queue) error {
 		r.later = func(req ctrl.Request, after time.Duration) { q.AddAfter(req, after) }

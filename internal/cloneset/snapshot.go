@@ -27,6 +27,9 @@ type Gates struct {
 	// KeepClaimsForDeletion lets the pod label apps.kruise.io/keep-pvc-for-deletion keep the claims and the id of a pod
 	// that is recreated (weakness 15).
 	KeepClaimsForDeletion bool
+	// PodReadinessGate puts the gate KruisePodReady on pods at creation, so that pod admission need not: it is off where
+	// that is off (gate PodWebhook).
+	PodReadinessGate bool
 	// EnvFromMetadata is the gate InPlaceUpdateEnvFromMetadata, already forced off without the node agent.
 	EnvFromMetadata bool
 	// VerticalScaling is the gate InPlaceWorkloadVerticalScaling.

@@ -11,12 +11,13 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"kruise.io/kruise/api/apps/pub"
+	"kruise.io/kruise/internal/protectionlog"
 )
 
-var refusals = prometheus.NewCounterVec(prometheus.CounterOpts{
+var refusals = protectionlog.NewCounter(prometheus.CounterOpts{
 	Name: "workload_deletion_protection",
 	Help: "Number of deletions of workloads that were refused because of the label policy.kruise.io/delete-protection.",
-}, []string{"kind_namespace_name", "username"})
+}, "kind_namespace_name", "username")
 
 func init() { metrics.Registry.MustRegister(refusals) }
 
@@ -38,9 +39,12 @@ func RefuseWorkload(meta *metav1.ObjectMeta, replicas *int32) string {
 	return ""
 }
 
-// CountWorkload counts a refusal; not for dry runs (weakness 14).
+// CountWorkload counts a refusal and writes it to the protection log; not for dry runs (weakness 14).
 func CountWorkload(kind, namespace, name, username string) {
-	refusals.WithLabelValues(kind+"_"+namespace+"_"+name, username).Inc()
+	refusals.Inc(kind+"_"+namespace+"_"+name, username)
+	protectionlog.Record(protectionlog.Entry{
+		Event: "DeletionProtection", Kind: kind, Namespace: namespace, Name: name, UserAgent: username,
+	})
 }
 
 // Warnings tells about a label whose value protects nothing (weakness 6).

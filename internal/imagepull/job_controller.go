@@ -28,6 +28,7 @@ import (
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/imagepull/reference"
 	"kruise.io/kruise/internal/pod/order"
+	"kruise.io/kruise/internal/statuspatch"
 )
 
 // writers bounds the writes to NodeImages that one job has under way.
@@ -318,10 +319,11 @@ func (r *jobs) report(ctx context.Context, job *appsv1beta1.ImagePullJob, status
 	if equality.Semantic.DeepEqual(&job.Status, status) {
 		return nil
 	}
-	base := job.DeepCopy()
-	base.Status.Desired = -1 // a required field: it must be sent even if it is 0
-	job.Status = *status.DeepCopy()
-	if err := r.Client.Status().Patch(ctx, job, client.MergeFrom(base)); err != nil {
+	patch, err := statuspatch.Of("", &job.Status, status)
+	if err != nil {
+		return fmt.Errorf("status of ImagePullJob %s: %w", client.ObjectKeyFromObject(job), err)
+	}
+	if err := r.Client.Status().Patch(ctx, job, patch); err != nil {
 		return fmt.Errorf("status of ImagePullJob %s: %w", client.ObjectKeyFromObject(job), err)
 	}
 	if status.CompletionTime != nil && status.Desired == 0 {

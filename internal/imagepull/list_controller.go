@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -20,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/statuspatch"
 )
 
 // Reasons of events; they really contain spaces (image-pulling 4).
@@ -79,7 +81,7 @@ func (r *lists) run(ctx context.Context, job *appsv1beta1.ImageListPullJob) erro
 	if err := r.label(ctx, job, d.hash); err != nil {
 		return err
 	}
-	actErr := errors.Join(r.create(ctx, job, d.create), r.delete(ctx, job, d.delete))
+	actErr := errors.Join(r.create(ctx, job, d.create), r.delete(ctx, job, d.delete), r.share(ctx, d.shares))
 	return errors.Join(actErr, r.report(ctx, job, &d.status))
 }
 
@@ -125,6 +127,18 @@ func (r *lists) delete(ctx context.Context, job *appsv1beta1.ImageListPullJob, c
 	return nil
 }
 
+// share changes the parallelism of children, one after the other: those that get less come first.
+func (r *lists) share(ctx context.Context, shares []share) error {
+	for _, s := range shares {
+		base := s.child.DeepCopy()
+		s.child.Spec.Parallelism = ptr.To(intstr.FromInt32(s.parallelism))
+		if err := r.Client.Patch(ctx, s.child, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("parallelism of ImagePullJob %s: %w", client.ObjectKeyFromObject(s.child), err)
+		}
+	}
+	return nil
+}
+
 func inParallel(children []*appsv1beta1.ImagePullJob, do func(*appsv1beta1.ImagePullJob) error) error {
 	errs := make([]error, len(children))
 	var wg sync.WaitGroup
@@ -144,10 +158,11 @@ func (r *lists) report(ctx context.Context, job *appsv1beta1.ImageListPullJob, s
 	if equality.Semantic.DeepEqual(&job.Status, status) {
 		return nil
 	}
-	base := job.DeepCopy()
-	base.Status.Desired = -1 // a required field: it must be sent even if it is 0
-	job.Status = *status.DeepCopy()
-	if err := r.Client.Status().Patch(ctx, job, client.MergeFrom(base)); err != nil {
+	patch, err := statuspatch.Of("", &job.Status, status)
+	if err != nil {
+		return fmt.Errorf("status of ImageListPullJob %s: %w", client.ObjectKeyFromObject(job), err)
+	}
+	if err := r.Client.Status().Patch(ctx, job, patch); err != nil {
 		return fmt.Errorf("status of ImageListPullJob %s: %w", client.ObjectKeyFromObject(job), err)
 	}
 	return nil

@@ -3,10 +3,12 @@
 package manager
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 
 	apixv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -77,6 +79,7 @@ func (m *Manager) prepareWebhooks(cfg *rest.Config, scheme *runtime.Scheme) erro
 	if err != nil {
 		return err
 	}
+	m.live = live
 	if m.platform, err = newPlatformCache(component, o, shared); err != nil {
 		return err
 	}
@@ -103,10 +106,13 @@ func (m *Manager) prepareWebhooks(cfg *rest.Config, scheme *runtime.Scheme) erro
 	if err != nil {
 		return err
 	}
-	m.keeper.Publisher = &webhooks.Injector{
+	m.injector = &webhooks.Injector{
 		Reader: m.platform, Writer: live, Endpoint: m.Endpoint(), Gates: o.Gates, OwnNamespace: o.PodNamespace,
 		ReadOnly: m.keeper.External, Leads: m.leads.Load, Log: m.log.WithName("webhooks"),
+		Served: m.served.Served, NarrowDelay: o.Webhook.NarrowDelay,
+		Wake: func(d time.Duration) { time.AfterFunc(d, m.loop.Trigger) },
 	}
+	m.keeper.Publisher = m.injector
 	m.loop = webhooks.NewLoop(m.keeper, m.log.WithName("webhooks"))
 	expiry := m.keeper.Expiry
 	certExpiry.Store(&expiry)
@@ -149,7 +155,22 @@ func (m *Manager) registerWebhooks(handlers map[string]http.Handler, pods podadm
 	return nil
 }
 
-// Admission serves a handler. Panics are left to the server, which counts them and answers 500.
+// Admission serves a handler. Panics are left to the server, which counts them and answers 500. The audit log tells
+// what was decided, under the webhook's name and "decision" (security 5.11).
 func Admission(h admission.Handler) http.Handler {
-	return (&admission.Webhook{Handler: h}).WithRecoverPanic(false)
+	return (&admission.Webhook{Handler: admission.HandlerFunc(func(ctx context.Context, req admission.Request) admission.Response {
+		resp := h.Handle(ctx, req)
+		decision := "allowed"
+		switch {
+		case !resp.Allowed:
+			decision = "denied"
+		case len(resp.Patches)+len(resp.Patch) > 0:
+			decision = "mutated"
+		}
+		if resp.AuditAnnotations == nil {
+			resp.AuditAnnotations = map[string]string{}
+		}
+		resp.AuditAnnotations["decision"] = decision
+		return resp
+	})}).WithRecoverPanic(false)
 }

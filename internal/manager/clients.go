@@ -5,8 +5,10 @@ package manager
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"golang.org/x/time/rate"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/util/workqueue"
@@ -16,24 +18,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/internal/restconfig"
+	"kruise.io/kruise/internal/revision"
 )
 
 // userAgent prefixes the user agent of every client (platform 4.5).
 const userAgent = "kruise-manager"
 
-// restConfig applies our throttling and naming to a configuration. Content types stay unset: the library then speaks
-// protobuf for built-in types and JSON for ours.
+// restConfig applies our throttling and naming to a configuration.
 func (o *Options) restConfig(cfg *rest.Config, component string) *rest.Config {
-	c := rest.CopyConfig(cfg)
-	c.UserAgent = userAgent
-	if component != "" {
-		c.UserAgent += "/" + component
-	}
-	c.QPS, c.Burst = float32(o.QPS), o.Burst
-	if o.QPS <= 0 {
-		c.QPS, c.Burst = -1, 0
-	}
-	return c
+	return restconfig.For(cfg, userAgent, component, restconfig.Limits{QPS: o.QPS, Burst: o.Burst})
 }
 
 // cacheOptions keep the cache small: no managedFields, Secrets and ConfigMaps of our own namespace only (W13).
@@ -59,10 +53,14 @@ func (o *Options) clients(cl cluster.Cluster, cfg *rest.Config, component string
 		return nil, nil, fmt.Errorf("client of %s: %w", component, err)
 	}
 	build := func(readYourWrites bool) (client.Client, error) {
-		return client.New(c, client.Options{
+		made, err := client.New(c, client.Options{
 			HTTPClient: httpClient, Scheme: cl.GetScheme(), Mapper: cl.GetRESTMapper(),
 			Cache: &client.CacheOptions{Reader: cl.GetCache(), EnableReadYourWritesConsistency: &readYourWrites},
 		})
+		if err == nil && o.DisableNoDeepCopy {
+			made = copying{made}
+		}
+		return made, err
 	}
 	if consistent, err = build(true); err != nil {
 		return nil, nil, fmt.Errorf("client of %s: %w", component, err)
@@ -73,12 +71,28 @@ func (o *Options) clients(cl cluster.Cluster, cfg *rest.Config, component string
 	return consistent, plain, nil
 }
 
+// copying is a client that ignores client.UnsafeDisableDeepCopy (platform 5.8).
+type copying struct{ client.Client }
+
+// List implements client.Reader.
+func (c copying) List(ctx context.Context, list client.ObjectList, opts ...client.ListOption) error {
+	return c.Client.List(ctx, list, append(slices.Clone(opts), client.UnsafeDisableDeepCopyOption(false))...)
+}
+
+// Get implements client.Reader.
+func (c copying) Get(ctx context.Context, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+	return c.Client.Get(ctx, key, obj, append(slices.Clone(opts), client.UnsafeDisableDeepCopyOption(false))...)
+}
+
 // indexes registers the indexes on built-in kinds (platform 5.8).
 func indexes(ctx context.Context, indexer client.FieldIndexer) error {
 	for _, obj := range []client.Object{&corev1.Pod{}, &corev1.PersistentVolumeClaim{}} {
 		if err := indexer.IndexField(ctx, obj, pod.OwnerUIDField, pod.OwnerUIDs); err != nil {
 			return fmt.Errorf("index %s on %T: %w", pod.OwnerUIDField, obj, err)
 		}
+	}
+	if err := indexer.IndexField(ctx, &appsv1.ControllerRevision{}, revision.ControllerField, revision.Controller); err != nil {
+		return fmt.Errorf("index %s on ControllerRevision: %w", revision.ControllerField, err)
 	}
 	return nil
 }

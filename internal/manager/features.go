@@ -69,6 +69,8 @@ func cloneSetController(mgr manager.Manager, d *Deps) error {
 			PartitionRollback:       on(gates.CloneSetPartitionRollback),
 			PreparingUpdateAsUpdate: on(gates.PreparingUpdateAsUpdate),
 			RecreateOnClaimChange:   on(gates.RecreatePodWhenChangeVCTInCloneSet),
+			KeepClaimsForDeletion:   on(gates.CloneSetKeepPVCForDeletion),
+			PodReadinessGate:        on(gates.PodWebhook),
 			EnvFromMetadata:         on(gates.InPlaceUpdateEnvFromMetadata),
 			VerticalScaling:         on(gates.InPlaceWorkloadVerticalScaling),
 			ResizeSubresource:       d.ServerAtLeast("1.32"),

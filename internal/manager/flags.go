@@ -66,6 +66,30 @@ func ParseFlags(args []string) (*Flags, error) {
 	return f, f.apply()
 }
 
+// FlagDoc describes a flag for the documentation.
+type FlagDoc struct {
+	Name, Default, Doc string
+	// Effective tells whether this version has the feature of the flag.
+	Effective bool
+}
+
+// Docs describes every flag, without those of logging and klog.
+func (f *Flags) Docs() []FlagDoc {
+	logging := pflag.NewFlagSet("", pflag.ContinueOnError)
+	logsapi.AddFlags(logsapi.NewLoggingConfiguration(), logging)
+	legacy := flag.NewFlagSet("", flag.ContinueOnError)
+	klog.InitFlags(legacy)
+	var out []FlagDoc
+	f.set.VisitAll(func(fl *pflag.Flag) {
+		if logging.Lookup(fl.Name) != nil || legacy.Lookup(fl.Name) != nil {
+			return
+		}
+		doc, _, _ := strings.Cut(fl.Usage, ":\n")
+		out = append(out, FlagDoc{fl.Name, fl.DefValue, doc, f.notYet.Lookup(fl.Name) == nil})
+	})
+	return out
+}
+
 // Usage describes every flag.
 func (f *Flags) Usage() string {
 	return "kruise-manager runs the controllers and webhooks of Kruise.\n\nFlags:\n" + f.set.FlagUsages()
@@ -102,23 +126,28 @@ func (f *Flags) apply() error {
 	return o.complete()
 }
 
-// NotYetEffective lists the given flags whose feature this version does not have, without dashes.
+// NotYetEffective lists the flags and gates that were given and whose feature this version does not have.
 func (f *Flags) NotYetEffective() []string {
 	var names []string
 	f.set.Visit(func(fl *pflag.Flag) {
 		if f.notYet.Lookup(fl.Name) != nil {
-			names = append(names, fl.Name)
+			names = append(names, "--"+fl.Name)
 		}
 	})
-	return names
+	return append(names, gates.NotYetEffective(f.gates)...)
 }
 
 func (f *Flags) register() {
 	o, fs := f.Options, f.set
-	fs.StringVar(&o.MetricsAddr, "metrics-addr", o.MetricsAddr, "The address of /metrics (plain HTTP).")
+	fs.StringVar(&o.MetricsAddr, "metrics-addr", o.MetricsAddr, "The address of /metrics; plain HTTP unless --metrics-secure.")
+	fs.BoolVar(&o.MetricsSecure, "metrics-secure", false, "Serve /metrics by HTTPS, to users that may get that path.")
+	fs.BoolVar(&o.HashUsernames, "metrics-hash-usernames", false, "Show a keyed hash instead of the names of users in metrics.")
 	fs.StringVar(&o.HealthProbeAddr, "health-probe-addr", o.HealthProbeAddr, "The address of /healthz and /readyz.")
 	fs.BoolVar(&o.EnablePprof, "enable-pprof", o.EnablePprof, "Serve net/http/pprof.")
 	fs.StringVar(&o.PprofAddr, "pprof-addr", o.PprofAddr, "The address of pprof. Keep it on loopback: a heap profile can hold secrets.")
+	fs.StringVar(&o.ProtectionLogPath, "protection-log-path", "/log", "Directory of protection.log; - is the standard output, empty is none.")
+	fs.DurationVar(&o.ShutdownDelay, "shutdown-delay", o.ShutdownDelay, "Time that webhooks are still served after the process was asked to end.")
+	fs.BoolVar(&o.DisableNoDeepCopy, "disable-no-deepcopy", false, "Copy what lists take from the cache, even where nothing writes to it.")
 	fs.BoolVar(&o.AllowPrivileged, "allow-privileged", o.AllowPrivileged, "Accept privileged containers in pod templates.")
 	fs.StringVar(&o.Namespace, "namespace", o.Namespace, "Act on objects of this namespace only. Empty means all.")
 	fs.StringVar(&f.syncPeriod, "sync-period", "", "Resync interval of the informers; 0 means never, empty means the library's default (10h).")
@@ -134,6 +163,7 @@ func (f *Flags) register() {
 	fs.StringSliceVar(&o.PullSecretTypes, "pull-secret-types", o.PullSecretTypes, "Types of pull secrets that are copied for the node agents; * copies all.")
 	fs.IntVar(&o.DefaultNodeImageTTLSeconds, "default-ttlseconds-for-always-nodeimage", o.DefaultNodeImageTTLSeconds, "Seconds (0 to 2678400) that a finished always-pull image stays in a NodeImage.")
 	fs.BoolVar(&o.CloneSetScalingExcludePreparingDelete, "cloneset-scaling-exclude-preparing-delete", false, "Leave pods in state PreparingDelete out of CloneSet scaling.")
+	fs.StringVar(&o.DelegatedCheck, "delegated-capability-check", o.DelegatedCheck, "What happens if a user lacks the rights of the core API that an object of ours would exercise: Off (nothing), Warn or Enforce (refusal).")
 	fs.DurationVar(&f.expectationTimeout, "expectation-timeout", 5*time.Minute, "Without effect: caches see their own writes, nothing has to be expected.")
 	fs.StringVar(&f.Kubeconfig, "kubeconfig", "", "Path of a kubeconfig; empty means $KUBECONFIG, else the in-cluster configuration.")
 	fs.Var(cliflag.NewMapStringBool(&f.gates), "feature-gates", "Comma list of Name=true|false:\n"+strings.Join(gates.New().KnownFeatures(), "\n"))
@@ -178,13 +208,9 @@ func (f *Flags) registerWorkers() {
 
 func (f *Flags) registerNotYet() {
 	fs := f.notYet
-	fs.Bool("disable-no-deepcopy", false, "Force deep copies in cached lists.")
-	fs.String("protection-log-path", "/log", "Directory of protection.log.")
 	fs.String("ws-enabled-versioned-status", "deployment,replicaset", "Workload kinds with a WorkloadSpread status per revision.")
 	fs.Bool("assign-pods-by-scheduler", true, "DaemonSet pods are bound by the scheduler.")
 	fs.Bool("assign-bcj-pods-by-scheduler", true, "BroadcastJob pods are bound by the scheduler.")
-	fs.Bool("metrics-secure", false, "HTTPS and authorization on /metrics.")
-	fs.String("delegated-capability-check", "Warn", "Off, Warn or Enforce.")
 	fs.String("secret-delivery", "namespace", "namespace or broker.")
 	f.set.AddFlagSet(fs)
 }

@@ -28,10 +28,12 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"kruise.io/kruise/internal/delegation"
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/webhooks"
+	"kruise.io/kruise/internal/protectionlog"
+	kruise "kruise.io/kruise/internal/version"
 )
 
 // reachTimeout bounds how long New waits for an apiserver.
@@ -39,19 +41,25 @@ const reachTimeout = 10 * time.Second
 
 // Manager is an assembled manager that is not running yet.
 type Manager struct {
-	opts      *Options
-	cfg       *rest.Config
-	log       logr.Logger
-	mgr       manager.Manager
-	platform  cache.Cache
-	served    *servedKinds
-	apiserver *utilversion.Version
-	server    *webhooks.Server
-	keeper    *certs.Keeper
-	loop      *webhooks.Loop
-	leads     atomic.Bool
-	synced    atomic.Bool
-	running   atomic.Int32
+	opts        *Options
+	cfg         *rest.Config
+	log         logr.Logger
+	mgr         manager.Manager
+	live        client.Client // nothing cached
+	platform    cache.Cache
+	served      *servedKinds
+	apiserver   *utilversion.Version
+	server      *webhooks.Server
+	keeper      *certs.Keeper
+	loop        *webhooks.Loop
+	injector    *webhooks.Injector
+	health      *health
+	refusals    *protectionlog.Log
+	permissions *permissions
+	delegation  *delegation.Checker
+	leads       atomic.Bool
+	synced      atomic.Bool
+	running     atomic.Int32
 }
 
 // Run assembles and runs a manager until ctx ends (nil) or it can't go on.
@@ -73,7 +81,15 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 		return nil, err
 	}
 	m := &Manager{opts: opts, cfg: cfg, log: log.Log.WithName("manager"), served: newServedKinds()}
+	var err error
+	if m.refusals, err = protectionlog.Open(opts.ProtectionLogPath, m.log); err != nil {
+		return nil, err
+	}
+	protectionlog.Use(m.refusals)
+	protectionlog.HashUsernames(opts.HashUsernames)
 	base := opts.restConfig(cfg, "")
+	m.permissions = newPermissions(m.log)
+	base.Wrap(m.permissions.wrap)
 	info, err := reach(ctx, base)
 	if err != nil {
 		return nil, fmt.Errorf("the apiserver at %s cannot be reached: %w", cfg.Host, err)
@@ -81,9 +97,9 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	if m.apiserver, err = utilversion.ParseGeneric(info.GitVersion); err != nil {
 		return nil, fmt.Errorf("version of the apiserver at %s: %w", cfg.Host, err)
 	}
-	m.log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion)
+	m.log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion, "kruise", kruise.String())
 
-	features := Features()
+	features := append(Features(), opts.ExtraFeatures...)
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
@@ -91,6 +107,8 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	if err := m.prepareWebhooks(base, scheme); err != nil {
 		return nil, err
 	}
+	m.delegation = delegation.New(opts.DelegatedCheck, opts.PodNamespace, m.live)
+	m.health = &health{leads: m.leads.Load, leaseDuration: opts.LeaderElection.LeaseDuration, check: m.checkWebhook, first: m.loop.First()}
 	if err := m.assemble(ctx, base, scheme, features); err != nil {
 		return nil, errors.Join(err, m.server.Close())
 	}
@@ -150,10 +168,8 @@ func (m *Manager) assemble(ctx context.Context, cfg *rest.Config, scheme *runtim
 	if !o.EnablePprof {
 		pprof = "0"
 	}
-	metrics := o.MetricsAddr
-	if metrics == "" {
-		metrics = "0"
-	}
+	election := o.restConfig(m.cfg, "leader-election")
+	election.Wrap(m.health.watchRenewals)
 	mgr, err := manager.New(cfg, manager.Options{
 		Scheme:                        scheme,
 		Cache:                         o.cacheOptions(),
@@ -163,15 +179,14 @@ func (m *Manager) assemble(ctx context.Context, cfg *rest.Config, scheme *runtim
 		LeaderElectionID:              o.LeaderElection.ID,
 		LeaderElectionNamespace:       o.LeaderElection.Namespace,
 		LeaderElectionResourceLock:    o.LeaderElection.ResourceLock,
-		LeaderElectionConfig:          o.restConfig(m.cfg, "leader-election"),
+		LeaderElectionConfig:          election,
 		LeaderElectionReleaseOnCancel: true,
 		LeaseDuration:                 &o.LeaderElection.LeaseDuration,
 		RenewDeadline:                 &o.LeaderElection.RenewDeadline,
 		RetryPeriod:                   &o.LeaderElection.RetryPeriod,
-		Metrics:                       metricsserver.Options{BindAddress: metrics},
+		Metrics:                       m.metricsOptions(),
 		HealthProbeBindAddress:        o.HealthProbeAddr,
 		PprofBindAddress:              pprof,
-		WebhookServer:                 m.server,
 		GracefulShutdownTimeout:       new(9 * time.Second),
 		Controller: ctrlconfig.Controller{
 			SkipNameValidation: new(true), // several managers in one process, and controllers that are built anew
@@ -184,15 +199,17 @@ func (m *Manager) assemble(ctx context.Context, cfg *rest.Config, scheme *runtim
 		return fmt.Errorf("assembling the manager: %w", err)
 	}
 	m.mgr = mgr
+	m.permissions.report(mgr.GetAPIReader(), mgr.GetRESTMapper(), mgr.GetEventRecorder("kruise-manager"))
 	if err := indexes(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
 	if err := m.addFeatures(cfg, features); err != nil {
 		return err
 	}
-	mgr.GetWebhookServer() // adds it to the manager
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return err
+	for name, check := range map[string]healthz.Checker{"ping": healthz.Ping, "webhook": m.health.webhook, "leader": m.health.leader} {
+		if err := mgr.AddHealthzCheck(name, check); err != nil {
+			return err
+		}
 	}
 	if err := mgr.AddReadyzCheck("webhook-ready", m.ready); err != nil {
 		return err
@@ -242,6 +259,7 @@ func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 		if err != nil {
 			return err
 		}
+		m.injector.Sources = append(m.injector.Sources, f.Sources...)
 		if f.Webhooks != nil {
 			for path, h := range f.Webhooks(d) {
 				handlers[path] = h
@@ -268,11 +286,13 @@ func (m *Manager) deps(cfg *rest.Config, f *Feature) (*Deps, error) {
 	return &Deps{
 		Name: f.Name, Client: consistent, Plain: plain, Live: m.mgr.GetAPIReader(), Scheme: m.mgr.GetScheme(),
 		Recorder: m.mgr.GetEventRecorder(f.Name + "-controller"), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
+		Delegation: m.delegation, Widening: m.injector.Widening,
 		Options: m.opts, Server: m.apiserver, Served: m.served.Served,
 	}, nil
 }
 
-// Start runs the manager until ctx ends, then lets go of the Lease and answers what is in flight.
+// Start runs the manager until ctx ends. Then controllers stop and the Lease is released at once, while webhooks are
+// served for the shutdown delay, until no apiserver asks here any more, and answer what is in flight.
 func (m *Manager) Start(ctx context.Context) error {
 	isLeader.Set(0)
 	loopCtx, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx: webhooks are drained last
@@ -282,14 +302,31 @@ func (m *Manager) Start(ctx context.Context) error {
 	}
 	ctx, give := context.WithCancelCause(ctx)
 	defer give(nil)
+	served := make(chan error, 1)
+	go func() { served <- m.server.Start(loopCtx) }() // before any cache: reading needs conversion
 	go func() {
 		if err := m.platform.Start(loopCtx); err != nil {
 			give(giveUp{err})
 		}
 	}()
 	go m.initialize(ctx, loopCtx, give)
+	go m.health.run(ctx)
+	asked := make(chan struct{})
+	go func() {
+		<-ctx.Done()
+		m.server.Drain()
+		defer close(asked)
+		if errors.As(context.Cause(ctx), &giveUp{}) {
+			return
+		}
+		m.log.Info("Ending: controllers stop, webhooks are served a little longer", "delay", m.opts.ShutdownDelay)
+		time.Sleep(m.opts.ShutdownDelay)
+	}()
 	err := m.mgr.Start(ctx)
-	_ = m.server.Close() // in case the manager ended before it served; an error only says that it is closed
+	give(nil) // in case the manager ended by itself
+	<-asked
+	stop()
+	err = errors.Join(err, <-served, m.refusals.Close())
 	var gaveUp giveUp
 	if errors.As(context.Cause(ctx), &gaveUp) {
 		return errors.Join(gaveUp, err)
@@ -366,6 +403,11 @@ func (m *Manager) readyIn(ctx context.Context) error {
 	if !m.synced.Load() {
 		return errors.New("caches are not complete yet")
 	}
+	return m.checkWebhook(ctx)
+}
+
+// checkWebhook asks our own webhook server.
+func (m *Manager) checkWebhook(ctx context.Context) error {
 	return webhooks.Check(ctx, m.server.Port(), "localhost", m.keeper.Roots())
 }
 

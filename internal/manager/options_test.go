@@ -68,8 +68,8 @@ func TestFlags(t *testing.T) {
 		}},
 		{name: "sync period 0", args: []string{"--sync-period=0"}, check: func(f *Flags) bool { return *f.Options.SyncPeriod == 0 }},
 		{name: "unparsable sync period", args: []string{"--sync-period=soon"}, check: func(f *Flags) bool { return f.Options.SyncPeriod == nil }},
-		{name: "flags of features to come", args: []string{"--sidecarset-workers=5", "--assign-bcj-pods-by-scheduler=false", "--expectation-timeout=1m"}, check: func(f *Flags) bool {
-			return slices.Equal(f.NotYetEffective(), []string{"assign-bcj-pods-by-scheduler", "sidecarset-workers"})
+		{name: "flags of features to come", args: []string{"--sidecarset-workers=5", "--assign-bcj-pods-by-scheduler=false", "--expectation-timeout=1m", "--feature-gates=AllAlpha=true,WorkloadSpread=true,PodWebhook=true"}, check: func(f *Flags) bool {
+			return slices.Equal(f.NotYetEffective(), []string{"--assign-bcj-pods-by-scheduler", "--sidecarset-workers", "WorkloadSpread"})
 		}},
 		{name: "S_platform_15 unknown flag", args: []string{"--concurrent-cloneset-syncs=3"}, err: "concurrent-cloneset-syncs"},
 		{name: "S_platform_15 unknown gate", args: []string{"--feature-gates=NoSuchGate=true"}, err: "NoSuchGate"},

@@ -28,6 +28,8 @@ type Writer struct {
 	Client client.Client
 	// Live reads from the apiserver, after conflicts.
 	Live client.Reader
+	// Backoff is how conflicts are retried. The zero value means 4 tries, the first again after 10 ms.
+	Backoff wait.Backoff
 }
 
 // WriteError says which write to which pod failed. It unwraps to the apiserver's error.
@@ -82,7 +84,11 @@ func (w *Writer) write(ctx context.Context, seen, planned *corev1.Pod, e Edit, p
 	version := seen.ResourceVersion
 	var answer *corev1.Pod
 	var conflict error
-	err := wait.ExponentialBackoffWithContext(ctx, conflictBackoff, func(ctx context.Context) (bool, error) {
+	backoff := w.Backoff
+	if backoff.Steps == 0 {
+		backoff = conflictBackoff
+	}
+	err := wait.ExponentialBackoffWithContext(ctx, backoff, func(ctx context.Context) (bool, error) {
 		if conflict != nil {
 			live := &corev1.Pod{}
 			if err := w.Live.Get(ctx, client.ObjectKeyFromObject(seen), live); err != nil {

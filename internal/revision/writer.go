@@ -12,6 +12,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -26,15 +27,35 @@ type Writer struct {
 	Live client.Reader
 }
 
-// List returns the ControllerRevisions in the namespace that match the workload's selector, as candidates for NewPlan.
-func List(ctx context.Context, reader client.Reader, namespace string, selector labels.Selector) ([]*appsv1.ControllerRevision, error) {
-	var all appsv1.ControllerRevisionList
-	if err := reader.List(ctx, &all, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: selector}); err != nil {
-		return nil, fmt.Errorf("listing ControllerRevisions: %w", err)
+// ControllerField is the cache index of ControllerRevisions by the UID of their controller; those without one are under
+// Orphan. Without it every reconcile would look through the revisions of the whole namespace.
+const (
+	ControllerField = "controllerUID"
+	Orphan          = "none"
+)
+
+// Controller is the function of the index ControllerField.
+func Controller(o client.Object) []string {
+	if ref := metav1.GetControllerOfNoCopy(o); ref != nil {
+		return []string{string(ref.UID)}
 	}
-	out := make([]*appsv1.ControllerRevision, len(all.Items))
-	for i := range all.Items {
-		out[i] = &all.Items[i]
+	return []string{Orphan}
+}
+
+// List returns the ControllerRevisions in the namespace that match the workload's selector and belong to it or to nobody,
+// as candidates for NewPlan. The reader must have the index ControllerField.
+func List(ctx context.Context, reader client.Reader, namespace string, owner types.UID, selector labels.Selector) ([]*appsv1.ControllerRevision, error) {
+	var out []*appsv1.ControllerRevision
+	for _, controller := range []string{string(owner), Orphan} {
+		var some appsv1.ControllerRevisionList
+		err := reader.List(ctx, &some, client.InNamespace(namespace), client.MatchingLabelsSelector{Selector: selector},
+			client.MatchingFields{ControllerField: controller})
+		if err != nil {
+			return nil, fmt.Errorf("listing ControllerRevisions: %w", err)
+		}
+		for i := range some.Items {
+			out = append(out, &some.Items[i])
+		}
 	}
 	return out, nil
 }

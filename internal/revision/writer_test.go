@@ -21,13 +21,14 @@ func newClient(t *testing.T, objects ...client.Object) client.WithWatch {
 	if err := appsv1.AddToScheme(scheme); err != nil {
 		t.Fatal(err)
 	}
-	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).Build()
+	return fake.NewClientBuilder().WithScheme(scheme).WithObjects(objects...).
+		WithIndex(&appsv1.ControllerRevision{}, ControllerField, Controller).Build()
 }
 
 // reconcile plans and writes once, from what is stored.
 func reconcile(t *testing.T, c client.Client, o Owner) *Plan {
 	t.Helper()
-	candidates, err := List(context.Background(), c, "ns", labels.SelectorFromSet(labels.Set{"app": "web"}))
+	candidates, err := List(context.Background(), c, "ns", "u1", labels.SelectorFromSet(labels.Set{"app": "web"}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func TestWriterHistory(t *testing.T) {
 	if err := w.Delete(context.Background(), Excess(back.Revisions, Live{}, 1)); err != nil {
 		t.Fatal(err)
 	}
-	left, err := List(context.Background(), c, "ns", labels.Everything())
+	left, err := List(context.Background(), c, "ns", "u1", labels.Everything())
 	if err != nil || len(left) != 1 || left[0].Name != first.Update.Name {
 		t.Errorf("left %v, %v", left, err)
 	}

@@ -15,10 +15,10 @@ import (
 )
 
 // auditPolicy logs who wrote what, when, and how it ended. Reads by the control plane itself would be most of the log
-// and tell nothing, so they are left out, and so are the heartbeats of nodes.
+// and tell nothing, so they are left out, and so are the heartbeats of nodes. A watch is logged when it begins.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
-omitStages: [RequestReceived, ResponseStarted]
+omitStages: [RequestReceived]
 rules:
 - level: None
   nonResourceURLs: ["*"]
@@ -42,6 +42,10 @@ rules:
   - group: authorization.k8s.io
   - group: authentication.k8s.io
 - level: Metadata
+  verbs: [watch]
+  omitStages: [ResponseComplete]
+- level: Metadata
+  omitStages: [ResponseStarted]
 `
 
 const schedulerConfig = `apiVersion: kubescheduler.config.k8s.io/v1

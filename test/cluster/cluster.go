@@ -88,17 +88,23 @@ func StartDetached(ctx context.Context, dir string, nodes int) (*Cluster, error)
 
 // prepare installs Kruise on l.
 func prepare(ctx context.Context, l *lab.Lab) (*Cluster, error) {
-	log.SetLogger(klog.Background()) // else controller-runtime complains about the lack of one
-	c := &Cluster{Lab: l}
-	cl, err := client.NewWithWatch(c.Config(), client.Options{Scheme: Scheme()})
+	c, err := Of(l)
 	if err == nil {
-		c.Client = cl
 		err = install.Install(ctx, c.Config(), install.Options{WebhookHost: "127.0.0.1"})
 	}
 	if err != nil {
 		return nil, errors.Join(err, l.Stop())
 	}
 	return c, nil
+}
+
+// Of returns l as it is, for tests that install Kruise themselves or find it installed.
+func Of(l *lab.Lab) (*Cluster, error) {
+	log.SetLogger(klog.Background()) // else controller-runtime complains about the lack of one
+	c := &Cluster{Lab: l}
+	var err error
+	c.Client, err = client.NewWithWatch(c.Config(), client.Options{Scheme: Scheme()})
+	return c, err
 }
 
 // Config returns a client configuration of an administrator, with this program's name as user agent.

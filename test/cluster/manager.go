@@ -33,7 +33,7 @@ type Manager struct {
 	Log string
 	// Metrics is the URL of its metrics.
 	Metrics string
-	// Pprof is the URL that its profiles are under.
+	// Pprof is the URL under which /debug/pprof is.
 	Pprof string
 
 	cmd   *exec.Cmd
@@ -55,10 +55,8 @@ func (c *Cluster) StartManager(ctx context.Context, args ...string) (*Manager, e
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	m := &Manager{
-		Log: filepath.Join(dir, "log"), Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
-		Pprof: fmt.Sprintf("http://127.0.0.1:%d", pprof), ended: make(chan struct{}),
-	}
+	m := &Manager{Log: filepath.Join(dir, "log"), Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
+		Pprof: fmt.Sprintf("http://127.0.0.1:%d", pprof), ended: make(chan struct{})}
 	log, err := os.OpenFile(m.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
@@ -135,13 +133,13 @@ func (m *Manager) tail() string {
 // Pid is the process id.
 func (m *Manager) Pid() int { return m.cmd.Process.Pid }
 
-// Ended tells whether the process has ended, of its own or not.
-func (m *Manager) Ended() bool {
+// Running returns an error with the end of the log if the process has ended.
+func (m *Manager) Running() error {
 	select {
 	case <-m.ended:
-		return true
+		return fmt.Errorf("kruise-manager ended: %s; the end of its log:\n%s", m.cmd.ProcessState, m.tail())
 	default:
-		return false
+		return nil
 	}
 }
 
@@ -171,21 +169,24 @@ func (m *Manager) Stop() error {
 }
 
 // CPU is the processor time the running process has used.
-func (m *Manager) CPU() (time.Duration, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.Pid()))
+func (m *Manager) CPU() (time.Duration, error) { return ProcessCPU(m.Pid()) }
+
+// ProcessCPU is the processor time that a running process has used.
+func ProcessCPU(pid int) (time.Duration, error) {
+	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0, err
 	}
 	// The command's name, in parentheses, may hold spaces; the fields behind it do not.
 	fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
 	if len(fields) < 13 {
-		return 0, fmt.Errorf("/proc/%d/stat is too short", m.Pid())
+		return 0, fmt.Errorf("/proc/%d/stat is too short", pid)
 	}
 	var ticks int64
 	for _, f := range fields[11:13] {
 		n, err := strconv.ParseInt(f, 10, 64)
 		if err != nil {
-			return 0, fmt.Errorf("/proc/%d/stat: %w", m.Pid(), err)
+			return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
 		}
 		ticks += n
 	}

@@ -135,7 +135,7 @@ func (p *processes) leader(not *cluster.Manager) (found *cluster.Manager) {
 // its lease.
 func (p *processes) revive() {
 	for i, m := range p.managers {
-		if !m.Ended() {
+		if m.Running() == nil {
 			continue
 		}
 		again, err := p.cluster.StartManager(p.t.Context(), p.args()...)

@@ -21,14 +21,16 @@ type AuditEntry struct {
 	Duration    time.Duration
 	UserAgent   string
 	User        string
+	Node        string // of the pod whose token was used, "" if it is none's
 	Verb        string // create, update, patch, delete, deletecollection, get, list, watch
 	Group       string
 	Resource    string
 	Subresource string
 	Namespace   string
 	Name        string
-	Code        int   // HTTP status of the answer
-	End         int64 // offset in the log right behind this entry
+	URI         string // path and query
+	Code        int    // HTTP status of the answer
+	End         int64  // offset in the log right behind this entry
 }
 
 // Agent is the user agent's program name, without version and platform.
@@ -101,9 +103,11 @@ func parseAudit(line []byte) (AuditEntry, error) {
 		RequestReceivedTimestamp time.Time `json:"requestReceivedTimestamp"`
 		StageTimestamp           time.Time `json:"stageTimestamp"`
 		UserAgent                string    `json:"userAgent"`
+		RequestURI               string    `json:"requestURI"`
 		Verb                     string    `json:"verb"`
 		User                     struct {
-			Username string `json:"username"`
+			Username string              `json:"username"`
+			Extra    map[string][]string `json:"extra"`
 		} `json:"user"`
 		ObjectRef struct {
 			APIGroup, Resource, Subresource, Namespace, Name string
@@ -115,11 +119,16 @@ func parseAudit(line []byte) (AuditEntry, error) {
 	if err := json.Unmarshal(line, &event); err != nil {
 		return AuditEntry{}, err
 	}
+	node := ""
+	if extra := event.User.Extra["authentication.kubernetes.io/node-name"]; len(extra) > 0 {
+		node = extra[0]
+	}
 	return AuditEntry{
+		Node: node,
 		Time: event.RequestReceivedTimestamp, Duration: event.StageTimestamp.Sub(event.RequestReceivedTimestamp),
 		UserAgent: event.UserAgent, User: event.User.Username, Verb: event.Verb,
 		Group: event.ObjectRef.APIGroup, Resource: event.ObjectRef.Resource, Subresource: event.ObjectRef.Subresource,
-		Namespace: event.ObjectRef.Namespace, Name: event.ObjectRef.Name, Code: event.ResponseStatus.Code,
+		Namespace: event.ObjectRef.Namespace, Name: event.ObjectRef.Name, URI: event.RequestURI, Code: event.ResponseStatus.Code,
 	}, nil
 }
 

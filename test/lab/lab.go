@@ -100,7 +100,7 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the lab in %s: %w", dir, err)
 	}
-	l, err := attach(dir)
+	l, err := Attach(dir)
 	if err != nil {
 		return nil, errors.Join(err, p.stop())
 	}
@@ -124,7 +124,7 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 // Use returns the cluster that the environment names, or nil when it names none. Its Stop does nothing.
 func Use() (*Lab, error) {
 	if dir := os.Getenv("KRUISE_LAB_DIR"); dir != "" {
-		return attach(dir)
+		return Attach(dir)
 	}
 	path := os.Getenv("KUBECONFIG_LAB")
 	if path == "" {
@@ -196,8 +196,8 @@ func (l *Lab) Restart(ctx context.Context, component string) error {
 	}
 }
 
-// attach reads what the lab in dir says about itself.
-func attach(dir string) (*Lab, error) {
+// Attach returns the lab that runs in dir, as it describes itself now. Its Stop does nothing.
+func Attach(dir string) (*Lab, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
@@ -23,6 +24,8 @@ const (
 	phaseLimit = 10 * time.Minute
 	// quiet is how long nobody must have written before a phase counts as over; it is not part of its seconds.
 	quiet = 3 * time.Second
+	// profileSeconds is how much of a phase is recorded with -profile.
+	profileSeconds = 10
 )
 
 // bench takes one workload through its phases.
@@ -30,6 +33,7 @@ type bench struct {
 	cluster  *cluster.Cluster
 	manager  *cluster.Manager
 	workload workload
+	profiles *profiles
 	pods     cache.Store
 }
 
@@ -44,6 +48,9 @@ func (b *bench) run(ctx context.Context) (*workloadFigures, error) {
 		return nil, err
 	}
 	w := b.workload
+	if err := b.warmUp(ctx); err != nil {
+		return nil, fmt.Errorf("warm up: %w", err)
+	}
 	figures := &workloadFigures{Kind: w.kind}
 	for _, phase := range []struct {
 		name   string
@@ -54,14 +61,43 @@ func (b *bench) run(ctx context.Context) (*workloadFigures, error) {
 		{"update", func() error { return b.patch(ctx, func() { w.setImage(imageNew) }) }, func() bool { return b.settled(imageNew, w.pods) }},
 		{"scale in", func() error { return b.patch(ctx, func() { w.setReplicas(0) }) }, func() bool { return b.settled("", 0) }},
 	} {
-		f, err := b.phase(ctx, phase.change, phase.done)
+		f, err := b.phase(ctx, phase.name, phase.change, phase.done)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", phase.name, err)
 		}
-		f.Name = phase.name
 		figures.Phases = append(figures.Phases, f)
 	}
 	return figures, nil
+}
+
+// warmUp creates and deletes a workload of one pod, so that no phase pays for what happens once in the life of a
+// process: connections, caches, the namespace's service account.
+func (b *bench) warmUp(ctx context.Context) error {
+	mark, err := lab.AuditEnd(b.cluster.AuditLog())
+	if err != nil {
+		return err
+	}
+	one := b.workload.one()
+	if err := b.cluster.Client.Create(ctx, one); err != nil {
+		return err
+	}
+	until := func(done func() bool) error {
+		return wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, phaseLimit, true, func(context.Context) (bool, error) { return done(), nil })
+	}
+	if err := until(func() bool { return b.settled(imageOld, 1) }); err != nil {
+		return err
+	}
+	// Scaled in before it is deleted: the garbage collector may take half a minute to learn of a new kind.
+	if err := b.cluster.Client.Patch(ctx, one, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":0}}`))); err != nil {
+		return err
+	}
+	if err := until(func() bool { return b.settled("", 0) }); err != nil {
+		return err
+	}
+	if err := b.cluster.Client.Delete(ctx, one, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
+		return err
+	}
+	return b.waitQuiet(ctx, mark)
 }
 
 // watchPods keeps the namespace's pods in b.pods: one watch, no polling of the apiserver that is being measured.
@@ -106,13 +142,17 @@ func (b *bench) settled(image string, n int) bool {
 }
 
 // phase makes a change, waits until done, and tells what it cost. Writes and processor time are counted until all is quiet.
-func (b *bench) phase(ctx context.Context, change func() error, done func() bool) (*phaseFigures, error) {
+func (b *bench) phase(ctx context.Context, name string, change func() error, done func() bool) (*phaseFigures, error) {
 	auditLog := b.cluster.AuditLog()
 	mark, err := lab.AuditEnd(auditLog)
 	if err != nil {
 		return nil, err
 	}
-	cpu, err := b.manager.CPU()
+	profiled, err := b.profiles.start(ctx, b.workload.kind+"-"+name, profileSeconds)
+	if err != nil {
+		return nil, err
+	}
+	before, err := components(b.cluster, b.manager)
 	if err != nil {
 		return nil, err
 	}
@@ -123,15 +163,19 @@ func (b *bench) phase(ctx context.Context, change func() error, done func() bool
 	if err := wait.PollUntilContextTimeout(ctx, 50*time.Millisecond, phaseLimit, true, func(context.Context) (bool, error) { return done(), nil }); err != nil {
 		return nil, fmt.Errorf("after %s: %w", time.Since(start).Round(time.Second), err)
 	}
-	f := &phaseFigures{Seconds: time.Since(start).Seconds(), Writes: map[string]int{}}
+	f := &phaseFigures{Name: name, Seconds: time.Since(start).Seconds(), Writes: map[string]int{}}
 	if err := b.waitQuiet(ctx, mark); err != nil {
 		return nil, err
 	}
-	after, err := b.manager.CPU()
+	after, err := components(b.cluster, b.manager)
 	if err != nil {
 		return nil, err
 	}
-	f.ManagerCPUSeconds = (after - cpu).Seconds()
+	if err := profiled(); err != nil {
+		return nil, fmt.Errorf("profile: %w", err)
+	}
+	f.Where = newWhere(before, after)
+	f.ManagerCPUSeconds = f.Where.CPUSeconds["kruise-manager"]
 	if err := b.count(f, mark); err != nil {
 		return nil, err
 	}
@@ -146,7 +190,11 @@ func (b *bench) count(f *phaseFigures, mark int64) error {
 		if err != nil {
 			return err
 		}
-		if e.IsWrite() && mine(e) && b.workload.wrote(e) {
+		if !e.IsWrite() || !mine(e) {
+			continue
+		}
+		f.Where.add(e)
+		if b.workload.wrote(e) {
 			f.add(e)
 		}
 	}

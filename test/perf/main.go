@@ -24,10 +24,11 @@ func main() {
 	sizes := flag.String("sizes", "500,2000", "pods of each workload, comma separated")
 	out := flag.String("json", "", "file for the figures as JSON")
 	maxUnavailable := flag.String("max-unavailable", "20%", "maxUnavailable of both workloads; maxSurge is 0")
+	profile := flag.String("profile", "", "directory for processor profiles of apiserver and manager, one per phase")
 	checkGoals := flag.Bool("check", false, "exit 1 when a goal is missed")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	missed, err := run(ctx, *sizes, *maxUnavailable, *out)
+	missed, err := run(ctx, *sizes, *maxUnavailable, *out, *profile)
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "perf: %v\n", err)
@@ -38,18 +39,19 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, sizes, maxUnavailable, out string) (missed int, err error) {
+func run(ctx context.Context, sizes, maxUnavailable, out, profile string) (missed int, err error) {
 	var reports []*report
 	for s := range strings.SplitSeq(sizes, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(s))
 		if err != nil || n < 1 {
 			return 0, fmt.Errorf("-sizes: %q is not a number of pods", s)
 		}
-		r, err := measure(ctx, n, maxUnavailable)
+		r, err := measure(ctx, n, maxUnavailable, profile)
 		if err != nil {
 			return 0, fmt.Errorf("%d pods: %w", n, err)
 		}
 		r.print(os.Stdout)
+		r.printWhere(os.Stdout)
 		reports = append(reports, r)
 	}
 	missed = printGoals(os.Stdout, reports)
@@ -64,7 +66,7 @@ func run(ctx context.Context, sizes, maxUnavailable, out string) (missed int, er
 }
 
 // measure runs both workloads, one after the other, on a cluster of their own.
-func measure(ctx context.Context, pods int, maxUnavailable string) (r *report, err error) {
+func measure(ctx context.Context, pods int, maxUnavailable, profile string) (r *report, err error) {
 	c, err := cluster.Start(ctx, lab.Options{Nodes: max(4, pods/50)})
 	if err != nil {
 		return nil, err
@@ -74,13 +76,17 @@ func measure(ctx context.Context, pods int, maxUnavailable string) (r *report, e
 			err = stopErr
 		}
 	}()
-	m, err := c.StartManager(ctx)
+	var args []string
+	if profile != "" {
+		args = append(args, "--enable-pprof")
+	}
+	m, err := c.StartManager(ctx, args...)
 	if err != nil {
 		return nil, err
 	}
 	r = &report{Pods: pods, MaxUnavailable: maxUnavailable, StartDelay: c.Info.StartDelay, RestartDelay: c.Info.RestartDelay}
 	for _, w := range []workload{cloneSet(pods, maxUnavailable), deployment(pods, maxUnavailable)} {
-		b := &bench{cluster: c, manager: m, workload: w}
+		b := &bench{cluster: c, manager: m, workload: w, profiles: &profiles{dir: profile, cluster: c, manager: m}}
 		figures, err := b.run(ctx)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", w.kind, err)

@@ -41,6 +41,7 @@ type phaseFigures struct {
 	StatusPerSecond   float64            `json:"workloadStatusWritesPerSecond"`
 	Conflicts         int                `json:"conflicts"`
 	ConflictShare     float64            `json:"conflictShare"`
+	Where             *where             `json:"where"`
 
 	statusWrites []time.Time
 }

@@ -26,8 +26,10 @@ type workload struct {
 	kind, namespace string
 	pods            int
 	object          client.Object
-	setImage        func(image string)
-	setReplicas     func(n int32)
+	// one returns the same with another name and one pod.
+	one         func() client.Object
+	setImage    func(image string)
+	setReplicas func(n int32)
 	// wrote tells whether a write was made on behalf of the workload: by its controllers, not by scheduler or kubelet.
 	wrote func(e lab.AuditEntry) bool
 }
@@ -57,6 +59,11 @@ func cloneSet(pods int, maxUnavailable string) workload {
 	}
 	return workload{
 		kind: "CloneSet", namespace: cs.Namespace, pods: pods, object: cs,
+		one: func() client.Object {
+			c := cs.DeepCopy()
+			c.Name, c.Spec.Replicas = "warm", ptr.To[int32](1)
+			return c
+		},
 		setImage:    func(image string) { cs.Spec.Template.Spec.Containers[0].Image = image },
 		setReplicas: func(n int32) { cs.Spec.Replicas = &n },
 		wrote:       func(e lab.AuditEntry) bool { return e.Agent() == "kruise-manager" },
@@ -74,6 +81,11 @@ func deployment(pods int, maxUnavailable string) workload {
 	}
 	return workload{
 		kind: "Deployment", namespace: d.Namespace, pods: pods, object: d,
+		one: func() client.Object {
+			c := d.DeepCopy()
+			c.Name, c.Spec.Replicas = "warm", ptr.To[int32](1)
+			return c
+		},
 		setImage:    func(image string) { d.Spec.Template.Spec.Containers[0].Image = image },
 		setReplicas: func(n int32) { d.Spec.Replicas = &n },
 		wrote: func(e lab.AuditEntry) bool {

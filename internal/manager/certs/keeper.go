@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	certmetrics "sigs.k8s.io/controller-runtime/pkg/certwatcher/metrics"
 )
 
 var errKeyPair = errors.New("no certificate, or the key is not its own")
@@ -176,6 +177,7 @@ func (k *Keeper) syncExternal(ctx context.Context, data map[string][]byte) error
 // serve makes new TLS connections use the material.
 func (k *Keeper) serve(m Material, bundle []byte) error {
 	k.served.Store(&served{Material: m, cert: m.tlsCertificate(), bundle: bundle, since: k.now()})
+	certmetrics.ReadCertificateTotal.Inc() // dashboards know it; the certificate is read from memory, whenever it changes
 	k.Log.Info("Serving a webhook certificate", "names", k.Policy.Names, "serial", m.Leaf.SerialNumber.String(), "expires", m.Leaf.NotAfter)
 	return k.writeFiles(m, bundle)
 }

@@ -7,6 +7,7 @@ package gates
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 
 	"k8s.io/component-base/featuregate"
@@ -51,69 +52,92 @@ const (
 	DefaultHostNetworkHostPortsInPodTemplates featuregate.Feature = "DefaultHostNetworkHostPortsInPodTemplates"
 	DaemonSetPruneIneligibleNodes             featuregate.Feature = "DaemonSetPruneIneligibleNodes"
 
-	// ConfigMapSet and PersistentPodStateAutoCleanup are additions of ours.
+	// ConfigMapSet, PersistentPodStateAutoCleanup and CloneSetKeepPVCForDeletion are additions of ours.
 	ConfigMapSet                  featuregate.Feature = "ConfigMapSetGate"
 	PersistentPodStateAutoCleanup featuregate.Feature = "PersistentPodStateAutoCleanup"
+	CloneSetKeepPVCForDeletion    featuregate.Feature = "CloneSetKeepPVCForDeletion"
 )
 
-func alpha(enabled bool) featuregate.FeatureSpec {
-	return featuregate.FeatureSpec{Default: enabled, PreRelease: featuregate.Alpha}
+// Gate describes one feature gate.
+type Gate struct {
+	Name    featuregate.Feature
+	Default bool
+	Beta    bool // else alpha
+	// Effective tells whether this version has the feature. Others are accepted and change nothing.
+	Effective bool
+	Doc       string
 }
 
-func beta(enabled bool) featuregate.FeatureSpec {
-	return featuregate.FeatureSpec{Default: enabled, PreRelease: featuregate.Beta}
-}
-
-// specs are the defaults and stages of platform 3.4. A function, because the gate set keeps what it is given.
-func specs() map[featuregate.Feature]featuregate.FeatureSpec {
-	return map[featuregate.Feature]featuregate.FeatureSpec{
-		PodWebhook:                                beta(true),
-		KruiseDaemon:                              beta(true),
-		DaemonWatchingPod:                         beta(true),
-		CloneSetShortHash:                         alpha(false),
-		KruisePodReadinessGate:                    alpha(false),
-		PreDownloadImageForInPlaceUpdate:          alpha(false),
-		PreDownloadImageForDaemonSetUpdate:        alpha(false),
-		CloneSetPartitionRollback:                 alpha(false),
-		ResourcesDeletionProtection:               beta(false),
-		DeletionProtectionForCRDCascading:         alpha(false),
-		WorkloadSpread:                            beta(true),
-		PodUnavailableBudgetDelete:                beta(true),
-		PodUnavailableBudgetUpdate:                alpha(false),
-		TemplateNoDefaults:                        alpha(false),
-		InPlaceUpdateEnvFromMetadata:              beta(true),
-		StatefulSetAutoDeletePVC:                  beta(true),
-		StatefulSetStartOrdinal:                   alpha(false),
-		StatefulSetAutoResizePVC:                  alpha(false),
-		PodIndexLabel:                             beta(true),
-		SidecarSetPatchPodMetadataDefaultsAllowed: alpha(false),
-		SidecarTerminator:                         alpha(false),
-		PodProbeMarker:                            beta(true),
-		EnablePodProbeMarkerOnServerless:          alpha(false),
-		CloneSetEventHandlerOptimization:          alpha(false),
-		PreparingUpdateAsUpdate:                   alpha(false),
-		ImagePullJob:                              alpha(false),
-		ResourceDistribution:                      beta(false),
-		EnhancedLivenessProbe:                     alpha(false),
-		RecreatePodWhenChangeVCTInCloneSet:        alpha(false),
-		EnableExternalCerts:                       alpha(false),
-		ForceDeleteTimeoutExpectation:             alpha(false),
-		InPlaceWorkloadVerticalScaling:            alpha(false),
-		InPlacePodVerticalScaling:                 alpha(false),
-		EnableSortSidecarContainerByName:          alpha(false),
-		DefaultHostNetworkHostPortsInPodTemplates: alpha(false),
-		DaemonSetPruneIneligibleNodes:             alpha(false),
-		ConfigMapSet:                              alpha(false),
-		PersistentPodStateAutoCleanup:             alpha(false),
+// All returns every gate in the order of platform 3.4, with the additions of ours at the end.
+func All() []Gate {
+	return []Gate{
+		{PodWebhook, true, true, true, "Webhooks of pods: readiness gates, launch priority and what other features do to new pods."},
+		{KruiseDaemon, true, true, true, "Features that need kruise-daemon: image pulls, container restarts, in-place updates of environment from metadata."},
+		{DaemonWatchingPod, true, true, true, "kruise-daemon watches the pods of its node and reports what their containers run with."},
+		{CloneSetShortHash, false, false, true, "Only the hash of a revision, without the name of the CloneSet, in pod labels; names may be longer."},
+		{KruisePodReadinessGate, false, false, true, "Readiness gate KruisePodReady on all pods, not only on those of Kruise workloads."},
+		{PreDownloadImageForInPlaceUpdate, false, false, true, "Images of in-place updates are pulled ahead; turns ImagePullJobGate on."},
+		{PreDownloadImageForDaemonSetUpdate, false, false, false, "The same for DaemonSets; turns ImagePullJobGate on."},
+		{CloneSetPartitionRollback, false, false, true, "Raising the partition takes updated pods back to the old revision."},
+		{ResourcesDeletionProtection, false, true, true, "Label policy.kruise.io/delete-protection refuses deletion; so far of CloneSets only."},
+		{DeletionProtectionForCRDCascading, false, false, false, "Deletion protection of CRDs that have objects."},
+		{WorkloadSpread, true, true, false, "WorkloadSpread."},
+		{PodUnavailableBudgetDelete, true, true, false, "Budgets for deletions and evictions of pods."},
+		{PodUnavailableBudgetUpdate, false, false, false, "Budgets for updates of pods."},
+		{TemplateNoDefaults, false, false, true, "Templates are stored as sent, without defaults. Must not be turned off again."},
+		{InPlaceUpdateEnvFromMetadata, true, true, true, "Containers whose environment comes from changed labels or annotations are restarted in place."},
+		{StatefulSetAutoDeletePVC, true, true, false, "Claim retention policy of StatefulSets."},
+		{StatefulSetStartOrdinal, false, false, false, "First ordinal of StatefulSets."},
+		{StatefulSetAutoResizePVC, false, false, false, "Claims of StatefulSets are resized."},
+		{PodIndexLabel, true, true, false, "Label with the ordinal on pods of StatefulSets."},
+		{SidecarSetPatchPodMetadataDefaultsAllowed, false, false, false, "SidecarSets may patch any pod annotation, white list or not."},
+		{SidecarTerminator, false, false, false, "Sidecars of finished pods are ended."},
+		{PodProbeMarker, true, true, false, "PodProbeMarker."},
+		{EnablePodProbeMarkerOnServerless, false, false, false, "Probes through pod annotations on virtual nodes."},
+		{CloneSetEventHandlerOptimization, false, false, true, "Pod events that can change nothing do not wake the CloneSet controller."},
+		{PreparingUpdateAsUpdate, false, false, true, "Pods in state PreparingUpdate count as updated."},
+		{ImagePullJob, false, false, true, "ImagePullJob and ImageListPullJob."},
+		{ResourceDistribution, false, true, false, "ResourceDistribution."},
+		{EnhancedLivenessProbe, false, false, false, "Liveness probes that ContainerRecreateRequests carry out."},
+		{RecreatePodWhenChangeVCTInCloneSet, false, false, true, "A change of claim templates recreates pods instead of updating them in place."},
+		{EnableExternalCerts, false, false, true, "Webhook certificates and CA bundles are somebody else's, for example cert-manager's; the manager writes none."},
+		{ForceDeleteTimeoutExpectation, false, false, false, "Without effect for ever: caches see their own writes, nothing has to be expected."},
+		{InPlaceWorkloadVerticalScaling, false, false, true, "Container resources are updated in place."},
+		{InPlacePodVerticalScaling, false, false, false, "How budgets classify resizes."},
+		{EnableSortSidecarContainerByName, false, false, false, "Injected sidecars are sorted by name."},
+		{DefaultHostNetworkHostPortsInPodTemplates, false, false, true, "Host ports of templates with hostNetwork get defaults, as in old versions of Kubernetes."},
+		{DaemonSetPruneIneligibleNodes, false, false, false, "DaemonSet pods on nodes that became ineligible are deleted."},
+		{ConfigMapSet, false, false, false, "ConfigMapSet."},
+		{PersistentPodStateAutoCleanup, false, false, false, "PersistentPodStates of workloads that are gone are deleted."},
+		{CloneSetKeepPVCForDeletion, false, false, true, "Label apps.kruise.io/keep-pvc-for-deletion keeps the claims and the id of a pod of a CloneSet that is recreated."},
 	}
+}
+
+// NotYetEffective returns which of the settings are of features that this version does not have, sorted.
+func NotYetEffective(set map[string]bool) []string {
+	var names []string
+	for _, g := range All() {
+		if _, ok := set[string(g.Name)]; ok && !g.Effective {
+			names = append(names, string(g.Name))
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // New returns the gates at their defaults. CUSTOM_RESOURCE_ENABLE, a legacy comma list of kinds, turns the default of
 // PodWebhook off when it is set and lacks SidecarSet (platform 3.3).
 func New() featuregate.MutableFeatureGate {
-	known := specs()
+	known := map[featuregate.Feature]featuregate.FeatureSpec{}
+	for _, gate := range All() {
+		spec := featuregate.FeatureSpec{Default: gate.Default, PreRelease: featuregate.Alpha}
+		if gate.Beta {
+			spec.PreRelease = featuregate.Beta
+		}
+		known[gate.Name] = spec
+	}
 	if kinds := os.Getenv("CUSTOM_RESOURCE_ENABLE"); kinds != "" && !listed(kinds, "SidecarSet") {
-		known[PodWebhook] = beta(false)
+		known[PodWebhook] = featuregate.FeatureSpec{Default: false, PreRelease: featuregate.Beta}
 	}
 	g := featuregate.NewFeatureGate()
 	if err := g.Add(known); err != nil {

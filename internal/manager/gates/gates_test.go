@@ -3,6 +3,11 @@
 package gates
 
 import (
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -94,5 +99,53 @@ func TestCustomResourceEnable_S_platform_16(t *testing.T) {
 	t.Setenv("CUSTOM_RESOURCE_ENABLE", "CloneSet,SidecarSet")
 	if g, err = FromMap(nil); err != nil || !g.Enabled(PodWebhook) {
 		t.Errorf("with SidecarSet listed PodWebhook stays on: %v", err)
+	}
+}
+
+// TestEffective: a gate says that it is effective if, and only if, some code outside of this package asks for it.
+func TestEffective(t *testing.T) {
+	var code strings.Builder
+	for _, root := range []string{"../..", "../../../cmd"} {
+		err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.Contains(path, "manager/gates/") {
+				return err
+			}
+			data, err := os.ReadFile(path) //nolint:gosec // files of this repository
+			code.Write(data)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	used := map[string]bool{}
+	for _, m := range regexp.MustCompile(`\bgates\.(\w+)`).FindAllStringSubmatch(code.String(), -1) {
+		used[m[1]] = true
+	}
+	names, err := os.ReadFile("gates.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	constants := map[string]string{}
+	for _, m := range regexp.MustCompile(`(\w+) +featuregate\.Feature = "(\w+)"`).FindAllStringSubmatch(string(names), -1) {
+		constants[m[2]] = m[1]
+	}
+	if len(constants) != len(All()) {
+		t.Errorf("%d constants and %d gates", len(constants), len(All()))
+	}
+	for _, g := range All() {
+		if uses := used[constants[string(g.Name)]]; uses != g.Effective {
+			t.Errorf("%s: effective %t, used %t", g.Name, g.Effective, uses)
+		}
+		if g.Doc == "" {
+			t.Errorf("%s has no description", g.Name)
+		}
+	}
+}
+
+func TestNotYetEffective(t *testing.T) {
+	got := NotYetEffective(map[string]bool{"WorkloadSpread": true, "PodWebhook": true, "AllAlpha": true, "ConfigMapSetGate": false})
+	if !slices.Equal(got, []string{"ConfigMapSetGate", "WorkloadSpread"}) {
+		t.Errorf("%v", got)
 	}
 }

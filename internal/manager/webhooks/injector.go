@@ -11,15 +11,19 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	apixv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-base/featuregate"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 )
 
 // fieldManager owns what the injector writes.
@@ -49,6 +53,35 @@ type Injector struct {
 	// different versions or gates would undo each other's entries.
 	Leads func() bool
 	Log   logr.Logger
+
+	// Sources are the kinds whose objects decide which pods concern us, and Served tells which of them are there.
+	Sources []Source
+	Served  func(schema.GroupVersionKind) bool
+	// ReachSettle is how long an apiserver may take to see a wider match condition, 0 means 1 s; NarrowDelay how long a
+	// condition that is too wide stays at least, 0 means 2 min.
+	ReachSettle, NarrowDelay time.Duration
+	// Wake has Publish called again after a while; nil means it is called often enough.
+	Wake func(time.Duration)
+
+	sights sights
+
+	// inOrder is the bundle that everything carried at the end of the last Publish, nil if something was to be done.
+	inOrder []byte
+}
+
+// drift counts what somebody else changed after it had been in order. A new CA and new versions are no drift.
+var drift = prometheus.NewCounterVec(prometheus.CounterOpts{
+	Name: "kruise_webhook_config_drift",
+	Help: "Changes by others to what the manager keeps in webhook configurations and conversion stanzas: address, caBundle or a missing webhook. Each was undone.",
+}, []string{"object", "what"})
+
+func init() { ctrlmetrics.Registry.MustRegister(drift) }
+
+func (i *Injector) drifted(obj client.Object, bundle []byte, what string) {
+	if i.inOrder != nil && bytes.Equal(i.inOrder, bundle) {
+		i.Log.Info("Somebody changed what the manager keeps, changing it back", "kind", kindOf(obj), "name", obj.GetName(), "what", what)
+		drift.WithLabelValues(obj.GetName(), what).Inc()
+	}
 }
 
 // Publish implements certs.Publisher. Errors about one object don't keep the others from being written.
@@ -79,7 +112,11 @@ func (i *Injector) Publish(ctx context.Context, bundle []byte) (bool, error) {
 			collect(i.crd(ctx, crd, bundle))
 		}
 	}
-	return everywhere, errors.Join(errs...)
+	err := errors.Join(errs...)
+	if i.inOrder = nil; everywhere && err == nil {
+		i.inOrder = bytes.Clone(bundle)
+	}
+	return everywhere, err
 }
 
 func missing(kind, name string, err error) error {
@@ -130,6 +167,7 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 			wanted[e.Path] = e
 		}
 	}
+	r := i.keepReach(ctx, obj, live, mutating)
 	had, changes, seen := true, []any(nil), map[string]bool{}
 	for _, w := range live {
 		path := w.path()
@@ -139,8 +177,12 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 			seen[path] = true
 			if !bytes.Equal(w.client.CABundle, bundle) {
 				had = false
+				i.drifted(obj, bundle, "caBundle")
 			}
-			if c := i.entryPatch(w, e, bundle); c != nil {
+			if !i.ReadOnly && !sameAddress(w.client, i.Endpoint.clientConfig(path, bundle)) {
+				i.drifted(obj, bundle, "address")
+			}
+			if c := i.entryPatch(w, e, bundle, r.expressions[w.name]); c != nil {
 				changes = append(changes, c)
 			}
 		case contractPaths[path] && i.leads():
@@ -156,6 +198,7 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 	}
 	for _, e := range Inventory() {
 		if _, ok := wanted[e.Path]; ok && !seen[e.Path] && e.Mutating == mutating && i.leads() {
+			i.drifted(obj, bundle, "missing")
 			i.Log.Info("Adding a webhook that is missing", "configuration", obj.GetName(), "webhook", e.Name, "path", e.Path)
 			w := e.validating(i.Endpoint, i.Gates, i.OwnNamespace)
 			w.ClientConfig.CABundle = bundle
@@ -164,22 +207,27 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 	}
 	_, cached := obj.GetAnnotations()[templateAnnotation]
 	cached = cached && i.leads()
-	if len(changes) == 0 && !cached {
+	if len(changes) == 0 && !cached && r.annotation == nil {
 		return had, nil
 	}
-	metadata := map[string]any{"resourceVersion": obj.GetResourceVersion()}
+	patch := configurationPatch(obj, changes, r.annotation)
 	if cached {
-		metadata["annotations"] = map[string]any{templateAnnotation: nil}
-	}
-	patch := map[string]any{"metadata": metadata, "webhooks": changes}
-	if len(changes) == 0 {
-		delete(patch, "webhooks")
+		dropAnnotation(patch, templateAnnotation)
 	}
 	return had, i.patch(ctx, obj, types.StrategicMergePatchType, patch)
 }
 
-// entryPatch is the strategic merge patch of an entry, nil if it is as it should be.
-func (i *Injector) entryPatch(live view, e Entry, bundle []byte) map[string]any {
+// sameAddress compares everything but the CA; the port of a Service is the operator's.
+func sameAddress(have, want admissionv1.WebhookClientConfig) bool {
+	if (have.Service == nil) != (want.Service == nil) || ptr.Deref(have.URL, "") != ptr.Deref(want.URL, "") {
+		return false
+	}
+	return have.Service == nil || have.Service.Name == want.Service.Name && have.Service.Namespace == want.Service.Namespace
+}
+
+// entryPatch is the strategic merge patch of an entry, nil if it is as it should be. condition is its new match
+// condition, "" to leave it.
+func (i *Injector) entryPatch(live view, e Entry, bundle []byte, condition string) map[string]any {
 	patch := map[string]any{"name": live.name}
 	want := i.Endpoint.clientConfig(e.Path, bundle)
 	have := live.client
@@ -189,11 +237,8 @@ func (i *Injector) entryPatch(live view, e Entry, bundle []byte) map[string]any 
 	if !reflect.DeepEqual(have, want) {
 		patch["clientConfig"] = map[string]any{"caBundle": bundle, "service": want.Service, "url": want.URL}
 	}
-	if c := e.condition(i.Gates); c != "" && live.name == e.Name {
-		mine := admissionv1.MatchCondition{Name: MatchConditionName, Expression: c}
-		if !slices.Contains(live.conditions, mine) {
-			patch["matchConditions"] = []admissionv1.MatchCondition{mine}
-		}
+	if condition != "" {
+		patch["matchConditions"] = conditionPatch(condition)
 	}
 	if len(patch) == 1 {
 		return nil
@@ -219,6 +264,7 @@ func (i *Injector) crd(ctx context.Context, crd *apixv1.CustomResourceDefinition
 	if reflect.DeepEqual(have, want) {
 		return true, nil
 	}
+	i.drifted(crd, bundle, map[bool]string{true: "address", false: "caBundle"}[had])
 	c := want.Webhook.ClientConfig
 	return had, i.patch(ctx, crd, types.MergePatchType, map[string]any{"spec": map[string]any{"conversion": map[string]any{"webhook": map[string]any{
 		"clientConfig":             map[string]any{"caBundle": c.CABundle, "service": c.Service, "url": c.URL},

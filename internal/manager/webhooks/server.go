@@ -11,8 +11,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"runtime/debug"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,13 +30,24 @@ const (
 	maxInFlight    = 400
 	// reservedForPods of maxInFlight can't be used up by anything but the pod webhooks.
 	reservedForPods = 100
+	// drainTimeout is how long requests in flight have at the end: with the time that webhooks are served after the
+	// process was asked to end, less than the pod's grace period of 10 s.
+	drainTimeout = 5 * time.Second
 )
 
 var panics = prometheus.NewCounterVec(prometheus.CounterOpts{
 	Name: "kruise_webhook_panics_total", Help: "Panics of webhook handlers; each was answered with status 500.",
 }, []string{"path"})
 
-func init() { ctrlmetrics.Registry.MustRegister(panics) }
+var deadlines = prometheus.NewCounterVec(prometheus.CounterOpts{
+	Name: "kruise_webhook_deadline_exceeded_total", Help: "Webhook requests that had no answer within 80% of their timeout.",
+}, []string{"path"})
+
+var dropped = prometheus.NewCounter(prometheus.CounterOpts{
+	Name: "kruise_webhook_connections_dropped_total", Help: "Connections to the webhook server that were closed to make room for others.",
+})
+
+func init() { ctrlmetrics.Registry.MustRegister(panics, deadlines, dropped) }
 
 // Server is a controller-runtime webhook server with limits, that survives the loss of its listener, and whose
 // certificate comes from memory.
@@ -55,6 +64,9 @@ type Server struct {
 	listener net.Listener
 
 	inFlight, others atomic.Int32
+	buffered         atomic.Int64 // bytes of bodies beyond freeBody each
+	draining         atomic.Bool
+	conns            *connections
 }
 
 // ServerOptions configure NewServer.
@@ -75,6 +87,7 @@ func NewServer(o ServerOptions) (*Server, error) {
 		Server: webhook.NewServer(webhook.Options{WebhookMux: mux}),
 		mux:    mux,
 		log:    o.Log,
+		conns:  newConnections(maxConnections),
 		tls: &tls.Config{
 			GetCertificate: o.GetCertificate, MinVersion: o.MinVersion, CipherSuites: o.CipherSuites,
 			NextProtos: []string{"http/1.1"},
@@ -122,14 +135,20 @@ func (s *Server) Close() error {
 	return s.listener.Close()
 }
 
+// Drain asks clients to go elsewhere: from now on every answer closes its connection.
+func (s *Server) Drain() { s.draining.Store(true) }
+
 // Start serves until ctx ends, then answers what is in flight. A listener that dies is opened again.
 func (s *Server) Start(ctx context.Context) error {
 	srv := &http.Server{
 		Handler:           http.HandlerFunc(s.serve),
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       15 * time.Second,
+		WriteTimeout:      60 * time.Second,
 		IdleTimeout:       60 * time.Second,
 		MaxHeaderBytes:    64 << 10,
+		ConnState:         s.conns.state,
+		ConnContext:       s.conns.context,
 		BaseContext:       func(net.Listener) context.Context { return context.WithoutCancel(ctx) },
 		ErrorLog:          nil,
 	}
@@ -159,9 +178,6 @@ func (s *Server) Start(ctx context.Context) error {
 	}
 }
 
-// drainTimeout is less than the pod's grace period of 10 s.
-const drainTimeout = 8 * time.Second
-
 func (s *Server) current() net.Listener {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -186,60 +202,4 @@ func (s *Server) reopen(ctx context.Context) bool {
 		s.mu.Unlock()
 		return true
 	}
-}
-
-// serve enforces the limits and turns panics into status 500.
-func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
-	path := r.URL.Path
-	if path == "/healthz" {
-		s.mux.ServeHTTP(w, r)
-		return
-	}
-	if s.clientCAs != nil && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
-		http.Error(w, "a client certificate is required", http.StatusUnauthorized)
-		return
-	}
-	limit := int64(maxBody)
-	if path == ConvertPath {
-		limit = maxConvertBody
-	}
-	if r.ContentLength > limit {
-		http.Error(w, fmt.Sprintf("the body is larger than %d MiB", limit>>20), http.StatusRequestEntityTooLarge)
-		return
-	}
-	r.Body = http.MaxBytesReader(w, r.Body, limit)
-	release, ok := s.admit(path)
-	if !ok {
-		http.Error(w, "too many requests in flight", http.StatusServiceUnavailable)
-		return
-	}
-	defer release()
-	defer func() {
-		p := recover()
-		if p == nil || p == http.ErrAbortHandler { //nolint:errorlint // compared as net/http does
-			return
-		}
-		_, route := s.mux.Handler(r)
-		panics.WithLabelValues(route).Inc()
-		s.log.Error(fmt.Errorf("%v", p), "A webhook handler panicked", "path", route, "stack", string(debug.Stack()))
-		http.Error(w, "internal error", http.StatusInternalServerError)
-	}()
-	s.mux.ServeHTTP(w, r)
-}
-
-func (s *Server) admit(path string) (release func(), ok bool) {
-	pod := strings.HasSuffix(path, "-pod")
-	if s.inFlight.Add(1) > maxInFlight {
-		s.inFlight.Add(-1)
-		return nil, false
-	}
-	if pod {
-		return func() { s.inFlight.Add(-1) }, true
-	}
-	if s.others.Add(1) > maxInFlight-reservedForPods {
-		s.others.Add(-1)
-		s.inFlight.Add(-1)
-		return nil, false
-	}
-	return func() { s.others.Add(-1); s.inFlight.Add(-1) }, true
 }

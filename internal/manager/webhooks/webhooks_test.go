@@ -5,20 +5,27 @@ package webhooks
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
 	"crypto/tls"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/google/go-cmp/cmp"
 	"k8s.io/component-base/featuregate"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/gates"
@@ -144,6 +151,211 @@ func TestClientCertificate(t *testing.T) {
 	}
 	if _, err := NewServer(ServerOptions{Addr: "127.0.0.1:0", ClientCAFile: os.DevNull}); err == nil {
 		t.Error("a file without certificates was accepted")
+	}
+}
+
+// TestTLS_S_security_30: nothing below the floor, no HTTP/2, and a certificate as required. The names are those of the
+// policy, which package manager makes; file modes are checked beside the code that writes them.
+func TestTLS_S_security_30(t *testing.T) {
+	for name, tc := range map[string]struct {
+		min     uint16
+		refused []uint16
+	}{
+		"default": {tls.VersionTLS13, []uint16{tls.VersionTLS10, tls.VersionTLS11, tls.VersionTLS12}},
+		"TLS 1.2": {tls.VersionTLS12, []uint16{tls.VersionTLS10, tls.VersionTLS11}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, k := serving(t, ServerOptions{MinVersion: tc.min})
+			for _, version := range tc.refused {
+				conn, err := tls.Dial("tcp", s.Addr(), &tls.Config{RootCAs: k.Roots(), ServerName: "localhost", MinVersion: tls.VersionTLS10, MaxVersion: version}) //nolint:gosec // old versions are the point
+				if err == nil {
+					_ = conn.Close()
+					t.Errorf("TLS %x was accepted", version)
+				}
+			}
+			conn, err := tls.Dial("tcp", s.Addr(), &tls.Config{RootCAs: k.Roots(), ServerName: "localhost", NextProtos: []string{"h2", "http/1.1"}, MinVersion: tls.VersionTLS12})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = conn.Close() }()
+			state := conn.ConnectionState()
+			if state.NegotiatedProtocol != "http/1.1" {
+				t.Errorf("ALPN chose %q", state.NegotiatedProtocol)
+			}
+			leaf := state.PeerCertificates[0]
+			if key, ok := leaf.PublicKey.(*ecdsa.PublicKey); !ok || key.Curve != elliptic.P256() || leaf.NotAfter.Sub(leaf.NotBefore) > 90*24*time.Hour {
+				t.Errorf("the certificate has a %T and lives %s", leaf.PublicKey, leaf.NotAfter.Sub(leaf.NotBefore))
+			}
+		})
+	}
+}
+
+// TestSlowConnections_S_security_33: connections that say one byte per second, more of them than there may be, some of
+// them in the middle of a body, keep nobody waiting.
+func TestSlowConnections_S_security_33(t *testing.T) {
+	const slow = 2000
+	s, k := serving(t, ServerOptions{})
+	s.conns.limit = slow / 2 // both ends of each are in this process
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	t.Cleanup(func() { cancel(); wg.Wait() })
+	var opened atomic.Int32
+	room := make(chan struct{}, 64)
+	for i := range slow {
+		wg.Go(func() {
+			room <- struct{}{}
+			conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", s.Addr())
+			if err == nil && i%4 == 0 { // the others don't even shake hands
+				c := tls.Client(conn, &tls.Config{RootCAs: k.Roots(), ServerName: "localhost", MinVersion: tls.VersionTLS13})
+				conn = c
+				_, err = fmt.Fprintf(c, "POST /mutate-pod HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n{")
+			}
+			<-room
+			opened.Add(1)
+			if err != nil {
+				return // made room for others already
+			}
+			defer func() { _ = conn.Close() }()
+			for tick := time.NewTicker(time.Second); ; {
+				select {
+				case <-ctx.Done():
+					tick.Stop()
+					return
+				case <-tick.C:
+					if _, err := conn.Write([]byte{0x16}); err != nil {
+						tick.Stop()
+						return
+					}
+				}
+			}
+		})
+	}
+	c, url := httpClient(s, k)
+	c.Transport.(*http.Transport).DisableKeepAlives = true // a new connection each time, which is the harder case
+	worst := time.Duration(0)
+	for rounds := 0; rounds < 20 || opened.Load() < slow; rounds++ {
+		begin := time.Now()
+		resp, err := c.Post(url+"/echo", "application/json", strings.NewReader("{}"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = resp.Body.Close()
+		if resp.StatusCode != http.StatusOK {
+			t.Fatalf("status %s", resp.Status)
+		}
+		worst = max(worst, time.Since(begin))
+		time.Sleep(50 * time.Millisecond) // spreads the requests over the seconds of the attack
+	}
+	t.Logf("the slowest of the others took %s", worst.Round(time.Millisecond))
+	if worst > 2*time.Second {
+		t.Errorf("a request took %s", worst)
+	}
+	s.conns.mu.Lock()
+	defer s.conns.mu.Unlock()
+	if n := len(s.conns.all); n > s.conns.limit {
+		t.Errorf("%d connections", n)
+	}
+}
+
+// TestBodies_S_security_34: what is too large or too deep is refused, and costs little memory.
+func TestBodies_S_security_34(t *testing.T) {
+	s, k := serving(t, ServerOptions{})
+	c, url := httpClient(s, k)
+	memory := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.Sys
+	}
+	before := memory()
+	chunked := struct{ io.Reader }{bytes.NewReader(make([]byte, 8<<20))} // of a length that isn't told
+	if resp := post(t, c, url+"/echo", chunked); resp.StatusCode != http.StatusRequestEntityTooLarge {
+		t.Errorf("8 MiB: %s", resp.Status)
+	}
+	for name, body := range map[string]string{
+		"arrays":        strings.Repeat("[", 10_000) + strings.Repeat("]", 10_000),
+		"objects":       strings.Repeat(`{"a":`, 10_000) + "1" + strings.Repeat("}", 10_000),
+		"in a review":   `{"apiVersion":"admission.k8s.io/v1","kind":"AdmissionReview","request":{"uid":"1","object":` + strings.Repeat(`{"a":`, 10_000) + "1" + strings.Repeat("}", 10_000) + "}}",
+		"never closing": strings.Repeat("[", 7<<20),
+	} {
+		if resp := post(t, c, url+"/echo", strings.NewReader(body)); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: %s", name, resp.Status)
+		}
+	}
+	if more := memory() - before; more > 100<<20 {
+		t.Errorf("%d MiB more", more>>20)
+	}
+	if resp := post(t, c, url+"/echo", strings.NewReader(`{"a":"`+strings.Repeat(`[{\"`, 5000)+`"}`)); resp.StatusCode != http.StatusOK {
+		t.Errorf("brackets in a string: %s", resp.Status)
+	}
+	families, err := ctrlmetrics.Registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	refused := map[string]float64{}
+	for _, f := range families {
+		if f.GetName() == "controller_runtime_webhook_requests_total" {
+			for _, m := range f.GetMetric() {
+				refused[m.GetLabel()[0].GetValue()+m.GetLabel()[1].GetValue()] += m.GetCounter().GetValue()
+			}
+		}
+	}
+	if refused["400/echo"] != 4 || refused["413/echo"] < 1 || refused["200/echo"] == 0 {
+		t.Errorf("counted %v", refused)
+	}
+	if n := s.buffered.Load(); n != 0 {
+		t.Errorf("%d bytes still count", n)
+	}
+}
+
+// TestDeadline: an answer comes in 80 % of the time that the apiserver waits, also from a handler that heeds no deadline.
+func TestDeadline(t *testing.T) {
+	s, k := serving(t, ServerOptions{})
+	hold := make(chan struct{})
+	defer close(hold)
+	s.Register("/wedged-pod", http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-hold }))
+	c, url := httpClient(s, k)
+	begin := time.Now()
+	resp := post(t, c, url+"/wedged-pod?timeout=1s", strings.NewReader("{}"))
+	if d := time.Since(begin); resp.StatusCode != http.StatusInternalServerError || d < 700*time.Millisecond || d > time.Second {
+		t.Errorf("%s after %s", resp.Status, d)
+	}
+	if s.inFlight.Load() != 1 {
+		t.Error("a handler that runs is not counted any more")
+	}
+}
+
+// TestDrain: while draining, requests are answered and connections are not kept.
+func TestDrain(t *testing.T) {
+	s, k := serving(t, ServerOptions{})
+	c, url := httpClient(s, k)
+	if resp := post(t, c, url+"/echo", strings.NewReader("{}")); resp.Close {
+		t.Error("a connection was closed")
+	}
+	s.Drain()
+	if resp := post(t, c, url+"/echo", strings.NewReader("{}")); resp.StatusCode != http.StatusOK || !resp.Close {
+		t.Errorf("%s, close %t", resp.Status, resp.Close)
+	}
+}
+
+func TestConnections(t *testing.T) {
+	conn := func() net.Conn { a, _ := net.Pipe(); return a }
+	c := newConnections(2)
+	known, slow, other, last := conn(), conn(), conn(), conn()
+	c.add(known)
+	c.proven(c.context(context.Background(), known))
+	c.add(slow)
+	if v := c.add(other); v != slow {
+		t.Error("the one that said nothing should have gone")
+	}
+	c.proven(c.context(context.Background(), other))
+	if v := c.add(last); v != known {
+		t.Error("the oldest should have gone")
+	}
+	c.remove(known) // is gone already
+	c.remove(other)
+	c.remove(last)
+	if len(c.all)+c.fresh.Len()+c.known.Len() != 0 {
+		t.Error("something is left")
 	}
 }
 

@@ -31,7 +31,7 @@ func TestRules(t *testing.T) {
 		"StatefulSet management":        {"apps_v1beta1_statefulset", `{"spec":{"podManagementPolicy":"OrderedReady"}}`, "podManagementPolicy cannot be changed"},
 		"StatefulSet minReadySeconds":   {"apps_v1beta1_statefulset", `{"spec":{"updateStrategy":{"rollingUpdate":{"minReadySeconds":301}}}}`, "less than or equal to 300"},
 		"StatefulSet claims":            {"apps_v1beta1_statefulset", `{"spec":{"volumeClaimTemplates":[]}}`, ""},
-		"DaemonSet hook":                {"apps_v1beta1_daemonset", `{"spec":{"lifecycle":{"inPlaceUpdate":{}}}}`, "not supported"},
+		"S_pod_lifecycle_32 hook":       {"apps_v1beta1_daemonset", `{"spec":{"lifecycle":{"inPlaceUpdate":{}}}}`, "not supported"},
 		"DaemonSet preDelete":           {"apps_v1beta1_daemonset", `{"spec":{"lifecycle":{"preDelete":{"finalizersHandler":["a/b"]}}}}`, ""},
 		"UnitedDeployment CloneSet":     {"apps_v1beta1_uniteddeployment", `{"spec":{"template":{"cloneSetTemplate":{"spec":{"selector":{"matchLabels":{"app":"other"}}}}}}}`, ""},
 		"SidecarSet without selector":   {"apps_v1beta1_sidecarset", `{"spec":{"selector":null}}`, "selector must be given"},

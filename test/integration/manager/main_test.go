@@ -99,6 +99,7 @@ func options(t *testing.T) *manager.Options {
 		t.Fatal(err)
 	}
 	o.MetricsAddr, o.HealthProbeAddr, o.EnablePprof = "0", "0", false
+	o.ShutdownDelay = 0
 	o.WebhookInitializeTimeout = 20 * time.Second
 	w := &o.Webhook
 	w.Host, w.Port, w.ListenAddr, w.CertDir = "127.0.0.1", 0, "127.0.0.1:0", filepath.Join(t.TempDir(), "certs")

@@ -51,6 +51,7 @@ func startProcess(t *testing.T, bin, webhook string, webhookPort int, args ...st
 	p.cmd = exec.Command(bin, append([]string{
 		"--kubeconfig", theLab.Kubeconfig(), "--metrics-addr", p.metrics, "--health-probe-addr", p.health,
 		"--enable-pprof=false", "--logtostderr=true", "--webhook-listen-addr", webhook,
+		"--protection-log-path", t.TempDir(),
 	}, args...)...)
 	p.cmd.Env = append(os.Environ(), "WEBHOOK_HOST=127.0.0.1", fmt.Sprintf("WEBHOOK_PORT=%d", webhookPort),
 		"WEBHOOK_CERT_WRITER=secret", "WEBHOOK_CERT_DIR="+filepath.Join(t.TempDir(), "certs"))
@@ -299,9 +300,9 @@ func TestNamespace_S_platform_23(t *testing.T) {
 	}
 }
 
-// TestReadinessGate_S_pod_lifecycle_31: a pod of others gets neither gate nor condition; with KruisePodReadinessGate
+// TestReadinessGate_S_pod_lifecycle_31_S_container_restart_29: a pod of others gets neither gate nor condition; with KruisePodReadinessGate
 // it gets both. A pod with the gate that no CloneSet owns is given the condition.
-func TestReadinessGate_S_pod_lifecycle_31(t *testing.T) {
+func TestReadinessGate_S_pod_lifecycle_31_S_container_restart_29(t *testing.T) {
 	installed(t, install.Options{})
 	m := run(t, options(t))
 	create := func(name string, owner *metav1.OwnerReference) *corev1.Pod {
