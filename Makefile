@@ -7,7 +7,7 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 
 # Modules of this repository whose code is ours (tools/ only pins versions).
-MODULES := . api client lab
+MODULES := . api client lab images
 GO_TOOL = go tool -modfile=$(CURDIR)/tools/go.mod
 TIMED = hack/timed.sh
 
@@ -30,16 +30,36 @@ bin/kruise-daemon:
 bin/lab:
 	@hack/build-lab.sh $@
 
+.PHONY: bin/helm-hook
+bin/helm-hook:
+	@go build -trimpath -ldflags "-s -w" -o $@ ./cmd/helm-hook
+
+# Helm itself, at the version that tools/go.mod pins: two minutes of two cores, once.
+bin/helm: tools/go.mod
+	@echo "building helm (cached afterwards)" >&2
+	@go build -modfile=tools/go.mod -ldflags "-s -w" -o $@ helm.sh/helm/v4/cmd/helm
+	@touch $@
+
+.PHONY: chart
+chart: bin/helm ## Check the Helm chart: lint it and render it (installing it is among the tests).
+	@bin/helm lint --quiet charts/kruise
+	@bin/helm template kruise charts/kruise >/dev/null
+
+.PHONY: images
+images: ## Build the container images into bin/images/*.tar. PLATFORMS=linux/amd64 builds for one platform only.
+	@go -C images run . --root .. --out $(CURDIR)/bin/images $(if $(PLATFORMS),--platforms $(PLATFORMS)) $(if $(VERSION),--version $(VERSION))
+
 .PHONY: demo
 demo: build ## Update a CloneSet in place on a real control plane, beside a Deployment. KEEP=1 leaves the cluster running.
 	@go run ./demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: build ## Run every test that needs no real node: unit, property, wire, integration.
-	@$(TIMED) "unit and property tests" go test $(TESTFLAGS) ./cmd/... ./config/... ./internal/... ./test/wire/... ./test/lab/...
-	@$(TIMED) "api and client modules" bash -c 'for m in api client; do go -C $$m test $(TESTFLAGS) ./...; done'
+test: build bin/helm bin/helm-hook ## Run every test that needs no real node: unit, property, wire, integration.
+	@$(TIMED) "unit and property tests" go test $(TESTFLAGS) ./cmd/... ./config/... ./internal/... ./test/wire/... ./test/lab/... ./test/chart/...
+	@$(TIMED) "api, client and images modules" bash -c 'for m in api client images; do go -C $$m test $(TESTFLAGS) ./...; done'
 	@$(TIMED) "lab tests" env KRUISE_LAB_BIN=$(CURDIR)/bin/lab go -C lab test $(TESTFLAGS) ./...
 	@$(TIMED) "integration tests" go test -timeout 25m $(TESTFLAGS) ./test/integration/...
+	@$(TIMED) "fault tests, the short part" go test -timeout 15m $(TESTFLAGS) ./test/fault/...
 
 .PHONY: bench
 bench: build ## Measure CloneSets beside Deployments on simulated nodes, and the planner by itself.
@@ -47,9 +67,18 @@ bench: build ## Measure CloneSets beside Deployments on simulated nodes, and the
 	@go run ./test/perf $(BENCHFLAGS)
 
 .PHONY: e2e
-e2e: build ## Run the tests that need real nodes (root, Linux; installs a container runtime from Debian packages).
+e2e: bin/lab bin/helm ## Install Kruise with its chart on real nodes and test it there (root, Linux; installs a container runtime from Debian packages).
 	@hack/install-node-deps.sh
-	@$(TIMED) "e2e tests on real nodes" env KRUISE_E2E=1 go test -count=1 -timeout 25m $(TESTFLAGS) ./test/e2e/...
+	@$(TIMED) "image for the nodes" $(MAKE) --no-print-directory images PLATFORMS=linux/amd64
+	@$(TIMED) "e2e tests on real nodes" env KRUISE_E2E=1 go test -count=1 -timeout 25m -parallel 8 $(TESTFLAGS) ./test/e2e/...
+
+.PHONY: fault
+fault: build ## Run all fault tests: every crash point, stale caches, killed processes. Prints faults, checks and violations.
+	@$(TIMED) "fault tests" bash -o pipefail -c "KRUISE_FAULT=all go test -count=1 -v -timeout 60m $(TESTFLAGS) ./test/fault/... | grep -v '^=== '"
+
+.PHONY: soak
+soak: build ## Keep a manager busy for MINUTES (10) and check that it holds no more afterwards than before.
+	@$(TIMED) "soak" bash -o pipefail -c "KRUISE_SOAK_MINUTES=$(or $(MINUTES),10) go test -count=1 -v -timeout 0 -run '^TestSoak$$' ./test/fault | grep -v '^=== '"
 
 .PHONY: generate
 generate: ## Regenerate deep copies, CRDs, webhook configurations, RBAC, the client and the API reference.
@@ -61,11 +90,16 @@ lint: ## Vet and lint every module.
 
 .PHONY: verify
 verify: ## Check formatting, lint, module files and that generated files are up to date.
-	@$(TIMED) "formatting" bash -c 'out=$$(gofmt -l api client cmd config demo internal lab test); [ -z "$$out" ] || { echo "gofmt needed: $$out" >&2; exit 1; }'
+	@$(TIMED) "formatting" bash -c 'out=$$(gofmt -l api client cmd config demo images internal lab test); [ -z "$$out" ] || { echo "gofmt needed: $$out" >&2; exit 1; }'
 	@$(TIMED) "module files" hack/verify-modules.sh $(MODULES)
 	@$(TIMED) "generated files" hack/verify-generated.sh
 	@$(TIMED) "lint" $(MAKE) --no-print-directory lint
 	@$(TIMED) "vulnerabilities" hack/verify-vulnerabilities.sh
+	@$(TIMED) "licences" go -C images run . licences $(addprefix ../,$(MODULES))
+
+.PHONY: cross
+cross: ## Compile the agent for Windows (takes minutes the first time).
+	@$(TIMED) "agent for Windows" env GOOS=windows GOARCH=amd64 go build -trimpath -ldflags "-s -w" -o bin/kruise-daemon.exe ./cmd/kruise-daemon
 
 .PHONY: clean
 clean: ## Remove what the other targets built.

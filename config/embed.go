@@ -6,7 +6,8 @@ package config
 import "embed"
 
 // FS holds the CRDs (crd/bases), the list of those that are installed (crd/kustomization.yaml) and the webhook
-// configurations (webhook) and what kruise-manager may do (rbac).
+// configurations (webhook), what kruise-manager and kruise-daemon may do (rbac), and the namespace of pull secrets
+// (namespaces).
 //
-//go:embed crd/bases/*.yaml crd/kustomization.yaml webhook/*.yaml rbac/*.yaml
+//go:embed crd/bases/*.yaml crd/kustomization.yaml webhook/*.yaml rbac/*.yaml namespaces/*.yaml
 var FS embed.FS

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"text/tabwriter"
 	"time"
@@ -73,7 +75,7 @@ func upCommand(dir *string) *cobra.Command {
 			}
 			if untilEOF {
 				go func() {
-					_, _ = io.Copy(io.Discard, os.Stdin)
+					obey(ctx, lab, os.Stdin)
 					stop()
 				}()
 			}
@@ -92,10 +94,26 @@ func upCommand(dir *string) *cobra.Command {
 	f.DurationVar(&o.StartDelay, "start-delay", time.Second, "from a pod's arrival on its node to its containers running")
 	f.DurationVar(&o.RestartDelay, "restart-delay", time.Second, "from a container's stop for a restart to it running again")
 	f.DurationVar(&o.StopDelay, "stop-delay", 0, "from a pod's deletion to its end, at most its grace period")
+	f.StringArrayVar(&o.APIServerArgs, "apiserver-arg", nil, "one more flag for the apiserver, such as --authorization-config=FILE; may be repeated")
 	f.BoolVar(&o.Fresh, "fresh", false, "start empty, without the data of an earlier lab in this directory")
 	f.BoolVar(&foreground, "foreground", false, "stay until interrupted, then stop; components never outlive this process")
-	f.BoolVar(&untilEOF, "until-eof", false, "like --foreground, and also stop when standard input ends (for tests)")
+	f.BoolVar(&untilEOF, "until-eof", false, "like --foreground, and also stop when standard input ends; obeys lines \"restart COMPONENT\" (for tests)")
 	return cmd
+}
+
+// obey carries out what is asked for line by line, until the end: "restart COMPONENT".
+func obey(ctx context.Context, lab *cluster.Lab, in io.Reader) {
+	for lines := bufio.NewScanner(in); lines.Scan(); {
+		name, ok := strings.CutPrefix(lines.Text(), "restart ")
+		if !ok {
+			continue
+		}
+		if err := lab.Restart(ctx, name); err != nil {
+			fmt.Printf("restart of %s failed: %s\n", name, strings.ReplaceAll(err.Error(), "\n", "; "))
+			continue
+		}
+		fmt.Printf("restarted %s\n", name)
+	}
 }
 
 func downCommand(dir *string) *cobra.Command {

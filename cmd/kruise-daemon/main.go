@@ -52,11 +52,13 @@ func run(args []string) int {
 // parse reads the command line (platform 3.2).
 func parse(args []string, o *node.Options) (kubeconfig string, err error) {
 	fs := pflag.NewFlagSet("kruise-daemon", pflag.ContinueOnError)
-	set, profile := map[string]bool{}, true
+	set, profile := map[string]bool{}, false
 	fs.StringVar(&kubeconfig, "kubeconfig", "", "Configuration for the apiserver; empty means the pod's service account.")
 	fs.StringVar(&o.Addr, "addr", ":10221", "Address of /metrics and /healthz.")
-	fs.BoolVar(&profile, "enable-pprof", true, "Serve profiles.")
-	fs.StringVar(&o.PprofAddr, "pprof-addr", ":10222", "Address of profiles.")
+	fs.BoolVar(&o.MetricsSecure, "metrics-secure", false, "Serve /metrics on --secure-metrics-addr by HTTPS, to users that may get that path; --addr then has /healthz only.")
+	fs.StringVar(&o.SecureMetricsAddr, "secure-metrics-addr", ":10223", "Address of /metrics with --metrics-secure.")
+	fs.BoolVar(&profile, "enable-pprof", false, "Serve profiles.")
+	fs.StringVar(&o.PprofAddr, "pprof-addr", "localhost:10222", "Address of profiles. Keep it on loopback: a heap profile can hold secrets.")
 	fs.StringVar(&o.SocketFile, "socket-file", "", "File of the CRI socket below /hostvarrun; empty looks for the known ones.")
 	fs.StringVar(&o.SocketDir, "socket-dir", o.SocketDir, "Directory that the host's sockets are mounted at.")
 	fs.StringSliceVar(&o.Endpoints, "runtime-endpoint", nil, "CRI endpoints such as unix:///run/containerd/containerd.sock, instead of looking for sockets.")

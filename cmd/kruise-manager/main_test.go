@@ -72,7 +72,7 @@ func TestBadInput(t *testing.T) {
 // TestProtectionLogPath_S_platform_27: a path that can't be written ends the process, before it looks for an apiserver.
 func TestProtectionLogPath_S_platform_27(t *testing.T) {
 	code, out := execute(t, "--protection-log-path=/dev/null/log", "--kubeconfig", kubeconfig(t, "127.0.0.1:1"))
-	if code != 1 || !strings.Contains(out, "/dev/null/log") || strings.Count(out, "\n") != 1 {
+	if code != 1 || !strings.Contains(out, "protection log: mkdir /dev/null") || strings.Count(out, "\n") != 1 {
 		t.Errorf("exit code %d, printed:\n%s", code, out)
 	}
 }

@@ -163,13 +163,11 @@ func notes(s *jobSnapshot, d *jobDecision) string {
 }
 
 // parallelism is the number of nodes that may work at once: 1 if absent, 0, which pauses, if it is not a number.
-func parallelism(job *appsv1beta1.ImagePullJob) int {
-	p := job.Spec.Parallelism
+func parallelism(job *appsv1beta1.ImagePullJob) int { return parallelismOf(job.Spec.Parallelism) }
+
+func parallelismOf(p *intstr.IntOrString) int {
 	if p == nil {
 		return 1
-	}
-	if p.Type == intstr.Int {
-		return p.IntValue()
 	}
 	return p.IntValue() // of a string: its number, or 0
 }

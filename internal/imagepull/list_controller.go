@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -80,7 +81,7 @@ func (r *lists) run(ctx context.Context, job *appsv1beta1.ImageListPullJob) erro
 	if err := r.label(ctx, job, d.hash); err != nil {
 		return err
 	}
-	actErr := errors.Join(r.create(ctx, job, d.create), r.delete(ctx, job, d.delete))
+	actErr := errors.Join(r.create(ctx, job, d.create), r.delete(ctx, job, d.delete), r.share(ctx, d.shares))
 	return errors.Join(actErr, r.report(ctx, job, &d.status))
 }
 
@@ -123,6 +124,18 @@ func (r *lists) delete(ctx context.Context, job *appsv1beta1.ImageListPullJob, c
 		return fmt.Errorf("deleting children of ImageListPullJob %s: %w", client.ObjectKeyFromObject(job), err)
 	}
 	r.Recorder.Eventf(job, nil, corev1.EventTypeNormal, reasonChildDeleted, "Delete", "Delete %d ImagePullJobs, first %s", len(children), children[0].Name)
+	return nil
+}
+
+// share changes the parallelism of children, one after the other: those that get less come first.
+func (r *lists) share(ctx context.Context, shares []share) error {
+	for _, s := range shares {
+		base := s.child.DeepCopy()
+		s.child.Spec.Parallelism = ptr.To(intstr.FromInt32(s.parallelism))
+		if err := r.Client.Patch(ctx, s.child, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("parallelism of ImagePullJob %s: %w", client.ObjectKeyFromObject(s.child), err)
+		}
+	}
 	return nil
 }
 

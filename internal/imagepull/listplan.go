@@ -34,6 +34,8 @@ type listDecision struct {
 	hash   string
 	create []*appsv1beta1.ImagePullJob
 	delete []*appsv1beta1.ImagePullJob
+	// shares are changes of children's parallelism, because the list has a limit of its own.
+	shares []share
 	status appsv1beta1.ImageListPullJobStatus
 }
 
@@ -67,7 +69,9 @@ func planList(s *listSnapshot) *listDecision {
 	summariseList(s, d, counted)
 	if d.status.CompletionTime != nil {
 		d.create, d.delete = nil, nil
+		return d
 	}
+	planShares(s.job, d, current)
 	return d
 }
 
@@ -134,6 +138,9 @@ func matchesTemplate(child *appsv1beta1.ImagePullJob, job *appsv1beta1.ImageList
 	have, want := childTemplate(&child.Spec.ImagePullJobTemplate), childTemplate(&job.Spec.ImagePullJobTemplate)
 	if want.ImagePullPolicy == "" {
 		want.ImagePullPolicy = appsv1beta1.PullIfNotPresent // as admission defaults a child
+	}
+	if _, limited := ParseListParallelism(job.Annotations[ListParallelismAnnotation]); limited {
+		have.Parallelism = want.Parallelism // a share
 	}
 	if have.ImagePullPolicy == "" {
 		have.ImagePullPolicy = appsv1beta1.PullIfNotPresent

@@ -11,9 +11,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -45,6 +47,7 @@ func (k *secretKeeper) sync(ctx context.Context, job *appsv1beta1.ImagePullJob) 
 	if len(job.Spec.PullSecrets) == 0 {
 		return syncedSecrets{}, nil
 	}
+	ctx = quiet(ctx)
 	now := k.now()
 	k.mu.Lock()
 	known, ok := k.known[job.UID]
@@ -81,6 +84,9 @@ func (k *secretKeeper) sync(ctx context.Context, job *appsv1beta1.ImagePullJob) 
 	k.known[job.UID] = synced
 	return synced, nil
 }
+
+// quiet keeps the client library from logging the secrets that it reads and writes (security 5.11).
+func quiet(ctx context.Context) context.Context { return klog.NewContext(ctx, logr.Discard()) }
 
 func (k *secretKeeper) observe(ctx context.Context, s *secretSnapshot) error {
 	s.sources = make(map[string]*corev1.Secret, len(s.wanted))
@@ -123,6 +129,7 @@ func (k *secretKeeper) release(ctx context.Context, job *appsv1beta1.ImagePullJo
 	if len(job.Spec.PullSecrets) == 0 || job.Namespace == k.ConfigNamespace || !k.namespaceServes(ctx) {
 		return nil
 	}
+	ctx = quiet(ctx)
 	s := &secretSnapshot{job: client.ObjectKeyFromObject(job), namespace: k.ConfigNamespace, types: k.SecretTypes}
 	var err error
 	if s.copies, err = k.copies(ctx); err != nil {
@@ -184,6 +191,7 @@ func (j *Janitor) Start(ctx context.Context) error {
 }
 
 func (k *secretKeeper) sweep(ctx context.Context) error {
+	ctx = quiet(ctx)
 	copies, err := k.copies(ctx)
 	if err != nil {
 		return err

@@ -26,13 +26,15 @@ const workers = 4
 
 type reconciler struct {
 	client client.Client
+	// plain writes ConfigMaps: the other client would watch those of the whole cluster, which it may not, to see its writes.
+	plain client.Client
 	// live reads ConfigMaps, which are not cached.
 	live client.Reader
 }
 
-// SetupWithManager adds the controller to mgr. c reads pods from the cache and sees its own writes; live reads from the
-// apiserver.
-func SetupWithManager(mgr manager.Manager, c client.Client, live client.Reader) error {
+// SetupWithManager adds the controller to mgr. c reads pods from the cache and sees its own writes; plain writes ConfigMaps,
+// which are never cached; live reads from the apiserver.
+func SetupWithManager(mgr manager.Manager, c, plain client.Client, live client.Reader) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("container-launch-priority-controller").
 		For(&corev1.Pod{}, builder.WithPredicates(predicate.NewPredicateFuncs(func(obj client.Object) bool {
@@ -40,7 +42,7 @@ func SetupWithManager(mgr manager.Manager, c client.Client, live client.Reader) 
 			return ok && concerns(p)
 		}))).
 		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
-		Complete(&reconciler{client: c, live: live})
+		Complete(&reconciler{client: c, plain: plain, live: live})
 }
 
 // Reconcile implements reconcile.Reconciler.
@@ -73,7 +75,7 @@ func (r *reconciler) open(ctx context.Context, p *corev1.Pod, d *decision) error
 	cm := &corev1.ConfigMap{}
 	err := r.live.Get(ctx, types.NamespacedName{Namespace: p.Namespace, Name: d.configMap}, cm)
 	if err == nil && !ownedBy(cm, p.UID) {
-		if err := r.client.Delete(ctx, cm, client.Preconditions{UID: ptr.To(cm.UID), ResourceVersion: ptr.To(cm.ResourceVersion)}); client.IgnoreNotFound(err) != nil {
+		if err := r.plain.Delete(ctx, cm, client.Preconditions{UID: ptr.To(cm.UID), ResourceVersion: ptr.To(cm.ResourceVersion)}); client.IgnoreNotFound(err) != nil {
 			return err
 		}
 		err = apierrors.NewNotFound(corev1.Resource("configmaps"), d.configMap)
@@ -84,7 +86,7 @@ func (r *reconciler) open(ctx context.Context, p *corev1.Pod, d *decision) error
 		for _, key := range d.keys {
 			cm.Data[key] = "true"
 		}
-		return r.client.Create(ctx, cm)
+		return r.plain.Create(ctx, cm)
 	}
 	if err != nil {
 		return err
@@ -101,7 +103,7 @@ func (r *reconciler) open(ctx context.Context, p *corev1.Pod, d *decision) error
 	if !changed {
 		return nil
 	}
-	return r.client.Update(ctx, cm)
+	return r.plain.Update(ctx, cm)
 }
 
 func ownedBy(cm *corev1.ConfigMap, uid types.UID) bool {

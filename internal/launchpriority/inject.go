@@ -18,6 +18,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
 	"kruise.io/kruise/internal/podadmission"
+	"kruise.io/kruise/internal/podadmission/concern"
 )
 
 // Strings of the contract (container-meta B2).
@@ -40,6 +41,14 @@ const (
 func Mutator() podadmission.Mutator {
 	return podadmission.Mutator{Name: "container launch priority", Mutate: func(_ context.Context, _ *admission.Request, p *corev1.Pod) (bool, error) {
 		return inject(p)
+	}}
+}
+
+// Concerns are the pods that Mutator may change or refuse.
+func Concerns() concern.Pods {
+	return concern.Pods{concern.Create: {
+		{MinContainers: 2, Annotation: PriorityAnnotation, AnnotationValue: ordered},
+		{MinContainers: 2, Env: PriorityEnv},
 	}}
 }
 

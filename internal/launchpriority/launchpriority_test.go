@@ -131,7 +131,7 @@ func (f *fixture) look(ready string) (string, *corev1.Pod) {
 	if err := f.Status().Update(ctx, p); err != nil {
 		f.Fatal(err)
 	}
-	r := &reconciler{client: f.Client, live: f.Client}
+	r := &reconciler{client: f.Client, plain: f.Client, live: f.Client}
 	if _, err := r.Reconcile(ctx, reconcile.Request{NamespacedName: key}); err != nil {
 		f.Fatal(err)
 	}

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"time"
 
 	apixv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -105,10 +106,13 @@ func (m *Manager) prepareWebhooks(cfg *rest.Config, scheme *runtime.Scheme) erro
 	if err != nil {
 		return err
 	}
-	m.keeper.Publisher = &webhooks.Injector{
+	m.injector = &webhooks.Injector{
 		Reader: m.platform, Writer: live, Endpoint: m.Endpoint(), Gates: o.Gates, OwnNamespace: o.PodNamespace,
 		ReadOnly: m.keeper.External, Leads: m.leads.Load, Log: m.log.WithName("webhooks"),
+		Served: m.served.Served, NarrowDelay: o.Webhook.NarrowDelay,
+		Wake: func(d time.Duration) { time.AfterFunc(d, m.loop.Trigger) },
 	}
+	m.keeper.Publisher = m.injector
 	m.loop = webhooks.NewLoop(m.keeper, m.log.WithName("webhooks"))
 	expiry := m.keeper.Expiry
 	certExpiry.Store(&expiry)

@@ -15,7 +15,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
+	"kruise.io/kruise/internal/delegation"
+	"kruise.io/kruise/internal/manager/webhooks"
 	"kruise.io/kruise/internal/podadmission"
 )
 
@@ -33,6 +36,9 @@ type Feature struct {
 	Controllers func(mgr manager.Manager, d *Deps) error
 	// Webhooks returns the handlers by path; paths are those of the inventory in package webhooks.
 	Webhooks func(d *Deps) map[string]http.Handler
+	// Sources are kinds whose objects decide which pods concern the feature. Their validating handlers are wrapped with
+	// Deps.Widening. What concerns the feature whatever objects exist is in webhooks.Concerns.
+	Sources []webhooks.Source
 	// PodMutator takes part in pod creation, in the order of the features list.
 	PodMutator func(d *Deps) podadmission.Mutator
 }
@@ -54,12 +60,16 @@ type Deps struct {
 	Gates  featuregate.FeatureGate
 	// Workers is the number of concurrent reconciles.
 	Workers int
+	// Delegation checks what users do by way of our objects (security 5.10).
+	Delegation *delegation.Checker
 	// Options are the manager's; read only.
 	Options *Options
 	// Server is the apiserver's version.
 	Server *version.Version
 	// Served tells whether the apiserver serves a kind of ours now.
 	Served func(schema.GroupVersionKind) bool
+	// Widening wraps the validating handler of a Source's kind.
+	Widening func(admission.Handler, webhooks.Source) admission.Handler
 }
 
 // RateLimiter returns a new work-queue limiter with the shared settings (platform 5.7): the longer of the per-item

@@ -66,6 +66,30 @@ func ParseFlags(args []string) (*Flags, error) {
 	return f, f.apply()
 }
 
+// FlagDoc describes a flag for the documentation.
+type FlagDoc struct {
+	Name, Default, Doc string
+	// Effective tells whether this version has the feature of the flag.
+	Effective bool
+}
+
+// Docs describes every flag, without those of logging and klog.
+func (f *Flags) Docs() []FlagDoc {
+	logging := pflag.NewFlagSet("", pflag.ContinueOnError)
+	logsapi.AddFlags(logsapi.NewLoggingConfiguration(), logging)
+	legacy := flag.NewFlagSet("", flag.ContinueOnError)
+	klog.InitFlags(legacy)
+	var out []FlagDoc
+	f.set.VisitAll(func(fl *pflag.Flag) {
+		if logging.Lookup(fl.Name) != nil || legacy.Lookup(fl.Name) != nil {
+			return
+		}
+		doc, _, _ := strings.Cut(fl.Usage, ":\n")
+		out = append(out, FlagDoc{fl.Name, fl.DefValue, doc, f.notYet.Lookup(fl.Name) == nil})
+	})
+	return out
+}
+
 // Usage describes every flag.
 func (f *Flags) Usage() string {
 	return "kruise-manager runs the controllers and webhooks of Kruise.\n\nFlags:\n" + f.set.FlagUsages()
@@ -139,6 +163,7 @@ func (f *Flags) register() {
 	fs.StringSliceVar(&o.PullSecretTypes, "pull-secret-types", o.PullSecretTypes, "Types of pull secrets that are copied for the node agents; * copies all.")
 	fs.IntVar(&o.DefaultNodeImageTTLSeconds, "default-ttlseconds-for-always-nodeimage", o.DefaultNodeImageTTLSeconds, "Seconds (0 to 2678400) that a finished always-pull image stays in a NodeImage.")
 	fs.BoolVar(&o.CloneSetScalingExcludePreparingDelete, "cloneset-scaling-exclude-preparing-delete", false, "Leave pods in state PreparingDelete out of CloneSet scaling.")
+	fs.StringVar(&o.DelegatedCheck, "delegated-capability-check", o.DelegatedCheck, "What happens if a user lacks the rights of the core API that an object of ours would exercise: Off (nothing), Warn or Enforce (refusal).")
 	fs.DurationVar(&f.expectationTimeout, "expectation-timeout", 5*time.Minute, "Without effect: caches see their own writes, nothing has to be expected.")
 	fs.StringVar(&f.Kubeconfig, "kubeconfig", "", "Path of a kubeconfig; empty means $KUBECONFIG, else the in-cluster configuration.")
 	fs.Var(cliflag.NewMapStringBool(&f.gates), "feature-gates", "Comma list of Name=true|false:\n"+strings.Join(gates.New().KnownFeatures(), "\n"))
@@ -166,7 +191,7 @@ func (f *Flags) registerTLS() {
 	fs.StringSliceVar(&f.ciphers, "tls-cipher-suites", nil, "Cipher suites for TLS 1.2; empty means Go's secure list.")
 	fs.BoolVar(&w.EnableHTTP2, "enable-http2", false, "Offer HTTP/2 on the webhook server.")
 	fs.StringVar(&w.ListenAddr, "webhook-listen-addr", "", "Address the webhook server listens on; empty means all addresses at $WEBHOOK_PORT.")
-	fs.StringVar(&w.ClientCAFile, "webhook-client-ca-file", "", "Require client certificates of this CA on every webhook path but /healthz.")
+	fs.StringVar(&w.ClientCAFile, "webhook-client-ca-file", "", "Require client certificates of this CA on every webhook path but /healthz and /convert (apiservers have none for conversion).")
 }
 
 func (f *Flags) registerWorkers() {
@@ -186,7 +211,6 @@ func (f *Flags) registerNotYet() {
 	fs.String("ws-enabled-versioned-status", "deployment,replicaset", "Workload kinds with a WorkloadSpread status per revision.")
 	fs.Bool("assign-pods-by-scheduler", true, "DaemonSet pods are bound by the scheduler.")
 	fs.Bool("assign-bcj-pods-by-scheduler", true, "BroadcastJob pods are bound by the scheduler.")
-	fs.String("delegated-capability-check", "Warn", "Off, Warn or Enforce.")
 	fs.String("secret-delivery", "namespace", "namespace or broker.")
 	f.set.AddFlagSet(fs)
 }

@@ -29,9 +29,11 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
+	"kruise.io/kruise/internal/delegation"
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/webhooks"
 	"kruise.io/kruise/internal/protectionlog"
+	kruise "kruise.io/kruise/internal/version"
 )
 
 // reachTimeout bounds how long New waits for an apiserver.
@@ -50,9 +52,11 @@ type Manager struct {
 	server      *webhooks.Server
 	keeper      *certs.Keeper
 	loop        *webhooks.Loop
+	injector    *webhooks.Injector
 	health      *health
 	refusals    *protectionlog.Log
 	permissions *permissions
+	delegation  *delegation.Checker
 	leads       atomic.Bool
 	synced      atomic.Bool
 	running     atomic.Int32
@@ -93,9 +97,9 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	if m.apiserver, err = utilversion.ParseGeneric(info.GitVersion); err != nil {
 		return nil, fmt.Errorf("version of the apiserver at %s: %w", cfg.Host, err)
 	}
-	m.log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion)
+	m.log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion, "kruise", kruise.String())
 
-	features := Features()
+	features := append(Features(), opts.ExtraFeatures...)
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
@@ -103,6 +107,7 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	if err := m.prepareWebhooks(base, scheme); err != nil {
 		return nil, err
 	}
+	m.delegation = delegation.New(opts.DelegatedCheck, opts.PodNamespace, m.live)
 	m.health = &health{leads: m.leads.Load, leaseDuration: opts.LeaderElection.LeaseDuration, check: m.checkWebhook, first: m.loop.First()}
 	if err := m.assemble(ctx, base, scheme, features); err != nil {
 		return nil, errors.Join(err, m.server.Close())
@@ -254,6 +259,7 @@ func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 		if err != nil {
 			return err
 		}
+		m.injector.Sources = append(m.injector.Sources, f.Sources...)
 		if f.Webhooks != nil {
 			for path, h := range f.Webhooks(d) {
 				handlers[path] = h
@@ -280,6 +286,7 @@ func (m *Manager) deps(cfg *rest.Config, f *Feature) (*Deps, error) {
 	return &Deps{
 		Name: f.Name, Client: consistent, Plain: plain, Live: m.mgr.GetAPIReader(), Scheme: m.mgr.GetScheme(),
 		Recorder: m.mgr.GetEventRecorder(f.Name + "-controller"), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
+		Delegation: m.delegation, Widening: m.injector.Widening,
 		Options: m.opts, Server: m.apiserver, Served: m.served.Served,
 	}, nil
 }

@@ -3,11 +3,15 @@
 package manager
 
 import (
+	"crypto/tls"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
+
+	"kruise.io/kruise/internal/metricsauth"
 )
 
 // Metrics of the process. Several managers in one process (tests) share them.
@@ -31,4 +35,22 @@ func init() {
 		}
 		return time.Until((*f)()).Seconds()
 	}))
+}
+
+// metricsOptions serve metrics, with MetricsSecure by HTTPS with the webhooks' certificate and to those who may get
+// /metrics.
+func (m *Manager) metricsOptions() metricsserver.Options {
+	o := metricsserver.Options{BindAddress: m.opts.MetricsAddr}
+	if o.BindAddress == "" {
+		o.BindAddress = "0"
+	}
+	if m.opts.MetricsSecure {
+		o.SecureServing = true
+		o.FilterProvider = metricsauth.New(m.live).Provider
+		o.TLSOpts = []func(*tls.Config){func(c *tls.Config) {
+			c.GetCertificate, c.NextProtos = m.keeper.GetCertificate, []string{"http/1.1"}
+			c.MinVersion, c.CipherSuites = m.opts.Webhook.TLSMinVersion, m.opts.Webhook.CipherSuites
+		}}
+	}
+	return o
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/component-base/featuregate"
@@ -42,6 +43,9 @@ func imagePullFeature() Feature {
 				Daemon: d.Gates.Enabled(gates.KruiseDaemon), Jobs: d.Gates.Enabled(gates.ImagePullJob),
 				ConfigNamespace: d.Options.DaemonConfigNamespace,
 			}) {
+				if strings.HasPrefix(path, "/validate-") {
+					h = d.Delegation.Wrap(h)
+				}
 				out[path] = Admission(h)
 			}
 			return out
@@ -97,9 +101,9 @@ func containerRecreateFeature() Feature {
 		},
 		Webhooks: func(d *Deps) map[string]http.Handler {
 			return map[string]http.Handler{
-				"/mutate-apps-kruise-io-containerrecreaterequest": Admission(&crradmission.Handler{
+				"/mutate-apps-kruise-io-containerrecreaterequest": Admission(d.Delegation.Wrap(&crradmission.Handler{
 					Daemon: d.Gates.Enabled(gates.KruiseDaemon), Reader: d.Live,
-				}),
+				})),
 			}
 		},
 	}
@@ -111,7 +115,7 @@ func launchPriorityFeature() Feature {
 		Name:  "container-launch-priority",
 		Gates: []featuregate.Feature{gates.PodWebhook},
 		Controllers: func(mgr manager.Manager, d *Deps) error {
-			return launchpriority.SetupWithManager(mgr, d.Client, d.Live)
+			return launchpriority.SetupWithManager(mgr, d.Client, d.Plain, d.Live)
 		},
 		PodMutator: func(*Deps) podadmission.Mutator { return launchpriority.Mutator() },
 	}

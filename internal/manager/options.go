@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +13,7 @@ import (
 
 	"k8s.io/component-base/featuregate"
 
+	"kruise.io/kruise/internal/delegation"
 	"kruise.io/kruise/internal/imagepull"
 	"kruise.io/kruise/internal/manager/gates"
 )
@@ -50,6 +50,9 @@ type Options struct {
 	HashUsernames bool
 	// DisableNoDeepCopy makes lists copy what the cache holds, whatever the caller asks for.
 	DisableNoDeepCopy bool
+
+	// DelegatedCheck is Off, Warn or Enforce (security 5.10).
+	DelegatedCheck string
 
 	// Namespace restricts the cache to one namespace; empty means all.
 	Namespace string
@@ -88,6 +91,9 @@ type Options struct {
 	DaemonConfigNamespace string
 
 	Webhook WebhookOptions
+
+	// ExtraFeatures join those of Features, behind them.
+	ExtraFeatures []Feature
 }
 
 // LeaderElection says how one of several replicas becomes the one that runs controllers (platform 5.2).
@@ -130,11 +136,13 @@ type WebhookOptions struct {
 	// OverlapTime how long the old CA stays afterwards. 0: 5 s and 10 min.
 	SettleTime  time.Duration
 	OverlapTime time.Duration
+	// NarrowDelay is how long a match condition of a pod webhook that takes in too many pods stays at least. 0: 2 min.
+	NarrowDelay time.Duration
 	// TLSMinVersion is tls.VersionTLS13 or tls.VersionTLS12; CipherSuites only matter for the latter.
 	TLSMinVersion uint16
 	CipherSuites  []uint16
 	EnableHTTP2   bool
-	// ClientCAFile, when set, makes everything but /healthz require a client certificate signed by it.
+	// ClientCAFile, when set, makes everything but /healthz and /convert require a client certificate signed by it.
 	ClientCAFile string
 }
 
@@ -149,6 +157,7 @@ func NewOptions() (*Options, error) {
 		CacheSyncTimeout:         2 * time.Minute,
 		WebhookInitializeTimeout: time.Minute,
 		ShutdownDelay:            3 * time.Second,
+		DelegatedCheck:           delegation.Warn,
 		LeaderElection: LeaderElection{
 			Enabled: true, Namespace: "kruise-system", ID: "kruise-manager", ResourceLock: "leases",
 			LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
@@ -157,36 +166,26 @@ func NewOptions() (*Options, error) {
 		Workers:                    map[string]int{},
 		DefaultNodeImageTTLSeconds: 300,
 		AllowPrivileged:            true,
-		PodNamespace:               env("POD_NAMESPACE", "kruise-system"),
+		PodNamespace:               env("POD_NAMESPACE"),
 		NodeImageCreationDelay:     30 * time.Second,
 		PullSecretTypes:            imagepull.DefaultSecretTypes(),
-		DaemonConfigNamespace:      env("KRUISE_DAEMON_CONFIG_NS", imagepull.DefaultConfigNamespace),
+		DaemonConfigNamespace:      env("KRUISE_DAEMON_CONFIG_NS"),
 		Webhook: WebhookOptions{
-			Host:          os.Getenv("WEBHOOK_HOST"),
-			Port:          9876,
-			CertDir:       env("WEBHOOK_CERT_DIR", "/tmp/kruise-webhook-certs"),
-			CertWriter:    os.Getenv("WEBHOOK_CERT_WRITER"),
-			SecretName:    env("SECRET_NAME", "kruise-webhook-certs"),
-			ServiceName:   env("SERVICE_NAME", "kruise-webhook-service"),
-			RenewBefore:   parseRenewBefore(os.Getenv("CERTS_RENEW_BEFORE")),
+			Host:          env("WEBHOOK_HOST"),
+			CertDir:       env("WEBHOOK_CERT_DIR"),
+			CertWriter:    env("WEBHOOK_CERT_WRITER"),
+			SecretName:    env("SECRET_NAME"),
+			ServiceName:   env("SERVICE_NAME"),
+			RenewBefore:   parseRenewBefore(env("CERTS_RENEW_BEFORE")),
 			TLSMinVersion: tls.VersionTLS13,
 		},
 	}
-	if s := os.Getenv("WEBHOOK_PORT"); s != "" {
-		port, err := strconv.Atoi(s)
-		if err != nil || port < 0 || port > 65535 {
-			return nil, fmt.Errorf("environment variable WEBHOOK_PORT: %q is not a port number", s)
-		}
-		o.Webhook.Port = port
+	port, err := strconv.Atoi(env("WEBHOOK_PORT"))
+	if err != nil || port < 0 || port > 65535 {
+		return nil, fmt.Errorf("environment variable WEBHOOK_PORT: %q is not a port number", env("WEBHOOK_PORT"))
 	}
+	o.Webhook.Port = port
 	return o, nil
-}
-
-func env(name, fallback string) string {
-	if v := os.Getenv(name); v != "" {
-		return v
-	}
-	return fallback
 }
 
 // parseRenewBefore reads an integer followed by d (days), m (30 days) or y (365 days); anything else, and what is not
@@ -242,6 +241,7 @@ func (o *Options) validate() error {
 		"--rate-limiter-base-delay (%s) must be positive and at most --rate-limiter-max-delay (%s)", o.RateLimiter.BaseDelay, o.RateLimiter.MaxDelay)
 	require(o.RateLimiter.QPS > 0 && o.RateLimiter.BucketSize > 0, "--rate-limiter-qps and --rate-limiter-bucket-size must be positive")
 	require(o.CacheSyncTimeout > 0, "--controller-cache-sync-timeout must be positive")
+	require(slices.Contains([]string{delegation.Off, delegation.Warn, delegation.Enforce}, o.DelegatedCheck), "--delegated-capability-check must be Off, Warn or Enforce, not %q", o.DelegatedCheck)
 	require(o.ShutdownDelay >= 0, "--shutdown-delay must not be negative")
 	require(o.WebhookInitializeTimeout > 0, "--webhook-initialize-timeout must be positive")
 	require(slices.Contains([]string{"", "fs", "secret"}, o.Webhook.CertWriter), "environment variable WEBHOOK_CERT_WRITER must be fs, secret or empty, not %q", o.Webhook.CertWriter)

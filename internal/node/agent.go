@@ -8,7 +8,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"time"
 
@@ -21,31 +20,20 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/record"
-	"k8s.io/client-go/util/workqueue"
 	"k8s.io/component-base/featuregate"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/config"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
-	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
-	"sigs.k8s.io/controller-runtime/pkg/predicate"
-	"sigs.k8s.io/controller-runtime/pkg/reconcile"
-	"sigs.k8s.io/controller-runtime/pkg/source"
 
-	"kruise.io/kruise/api/apps/pub"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/manager/gates"
-	"kruise.io/kruise/internal/node/containermeta"
 	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/node/images"
-	"kruise.io/kruise/internal/node/restart"
 	"kruise.io/kruise/internal/restconfig"
+	"kruise.io/kruise/internal/version"
 )
 
 // Names of the components: user agents and sources of events (node-agent 4).
@@ -59,8 +47,12 @@ const (
 // Options are the flags of the process (platform 3.2).
 type Options struct {
 	NodeName string
-	// Addr serves metrics and health, PprofAddr profiles; empty for none.
+	// Addr serves metrics and health, PprofAddr profiles; "0" for none.
 	Addr, PprofAddr string
+	// MetricsSecure leaves only health on Addr and serves metrics by HTTPS on SecureMetricsAddr, to users that may get
+	// /metrics (security 5.6).
+	MetricsSecure     bool
+	SecureMetricsAddr string
 	// SocketDir is where the host's runtime sockets are mounted; SocketFile is the only one to use, empty for all known.
 	SocketDir, SocketFile string
 	// Endpoints replace the discovery of sockets (--runtime-endpoint).
@@ -92,26 +84,38 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 			return err
 		}
 	}
-	a := &agent{Options: o, runtimes: &runtimes{err: errors.New("connecting")}}
+	a := &agent{Options: o, runtimes: newRuntimes(endpoints, o.Log)}
 	cfg = a.config(cfg, "")
 	d, err := discovery.NewDiscoveryClientForConfig(cfg)
 	if err != nil {
 		return err
 	}
-	if _, err := d.ServerVersion(); err != nil {
+	info, err := d.ServerVersion()
+	if err != nil {
 		return fmt.Errorf("the apiserver can't be reached: %w", err)
 	}
+	o.Log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion, "kruise", version.String())
 	if _, err := os.Stat(o.PluginConfigFile); err == nil {
-		if err := images.RegisterPlugins(o.PluginConfigFile, o.PluginBinDir); err != nil {
+		if a.plugins, err = images.LoadPlugins(o.PluginConfigFile, o.PluginBinDir); err != nil {
 			o.Log.Error(err, "Credential provider plugins are not used")
 		}
 	}
 	if err := a.build(cfg); err != nil {
 		return err
 	}
-	go a.runtimes.connect(ctx, endpoints, o.Log)
 	defer a.puller.Close()
-	return a.mgr.Start(ctx)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	connected := make(chan struct{})
+	go func() { // not as part of the manager, which would start it after all informers
+		defer close(connected)
+		a.runtimes.run(ctx)
+	}()
+	go saveMemory(ctx, a.mgr.GetCache())
+	err = a.mgr.Start(ctx)
+	cancel()
+	<-connected
+	return err
 }
 
 type agent struct {
@@ -119,6 +123,7 @@ type agent struct {
 	mgr      manager.Manager
 	runtimes *runtimes
 	puller   *images.Puller
+	plugins  *images.Plugins
 	checks   []check
 }
 
@@ -139,20 +144,31 @@ func (a *agent) build(cfg *rest.Config) (err error) {
 			return err
 		}
 	}
+	metrics, err := a.metricsOptions(cfg)
+	if err != nil {
+		return err
+	}
 	a.mgr, err = ctrl.NewManager(cfg, ctrl.Options{
 		Scheme: scheme, Logger: a.Log, Cache: a.cacheOptions(),
-		Metrics:                 metricsserver.Options{BindAddress: a.Addr, ExtraHandlers: map[string]http.Handler{"/healthz": http.HandlerFunc(a.serveHealth)}},
-		PprofBindAddress:        a.PprofAddr,
+		Metrics: metrics, PprofBindAddress: a.PprofAddr,
 		GracefulShutdownTimeout: ptr.To(8 * time.Second),
 		Controller:              config.Controller{SkipNameValidation: ptr.To(true)},
 	})
 	if err != nil {
 		return err
 	}
+	if a.MetricsSecure {
+		if err := a.addHealthServer(); err != nil {
+			return err
+		}
+	}
 	a.checks = []check{
 		{"containerRuntime", func(context.Context) error { return a.runtimes.health() }},
 		{"nodeImageInformerSynced", a.synced(&appsv1beta1.NodeImage{})},
 		{"crrInformerSynced", a.synced(&appsv1beta1.ContainerRecreateRequest{})},
+	}
+	if err := a.tellOfRuntimes(cfg); err != nil {
+		return err
 	}
 	if err := a.addPuller(cfg); err != nil {
 		return fmt.Errorf("image puller: %w", err)
@@ -185,33 +201,6 @@ func (a *agent) cacheOptions() cache.Options {
 	}
 }
 
-// trimPod keeps what the agent needs of a pod: 500 of them must fit into little memory (node-agent W9).
-func trimPod(obj any) (any, error) {
-	p, ok := obj.(*corev1.Pod)
-	if !ok {
-		return obj, nil
-	}
-	p.ManagedFields = nil
-	delete(p.Annotations, corev1.LastAppliedConfigAnnotation)
-	spec := corev1.PodSpec{NodeName: p.Spec.NodeName, RestartPolicy: p.Spec.RestartPolicy, TerminationGracePeriodSeconds: p.Spec.TerminationGracePeriodSeconds}
-	trim := func(list []corev1.Container) []corev1.Container {
-		out := make([]corev1.Container, len(list))
-		for i := range list {
-			c := &list[i]
-			out[i] = corev1.Container{Name: c.Name, Image: c.Image, Ports: c.Ports, Lifecycle: c.Lifecycle, RestartPolicy: c.RestartPolicy}
-			for _, e := range c.Env {
-				if e.ValueFrom != nil && e.ValueFrom.FieldRef != nil {
-					out[i].Env = append(out[i].Env, e)
-				}
-			}
-		}
-		return out
-	}
-	spec.Containers, spec.InitContainers = trim(p.Spec.Containers), trim(p.Spec.InitContainers)
-	p.Spec = spec
-	return p, nil
-}
-
 // client returns a client that reads from the cache, sees its own writes of the kinds that are cached, and tells who
 // writes.
 func (a *agent) client(cfg *rest.Config, component string) (cached, live client.Client, err error) {
@@ -238,111 +227,4 @@ func (a *agent) recorder(cfg *rest.Config, component string) (record.EventRecord
 	b := record.NewBroadcaster()
 	b.StartRecordingToSink(&corev1client.EventSinkImpl{Interface: c.Events("")})
 	return b.NewRecorder(a.mgr.GetScheme(), corev1.EventSource{Component: component, Host: a.NodeName}), nil
-}
-
-func backoff() workqueue.TypedRateLimiter[reconcile.Request] {
-	return workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](500*time.Millisecond, 50*time.Second)
-}
-
-func (a *agent) addPuller(cfg *rest.Config) error {
-	cached, live, err := a.client(cfg, componentImages)
-	if err != nil {
-		return err
-	}
-	recorder, err := a.recorder(cfg, componentImages)
-	if err != nil {
-		return err
-	}
-	a.puller = images.New(images.Options{
-		Client: cached, Images: a.runtimes.images, Credentials: images.NewKeyring(live, a.ConfigNamespace),
-		Recorder: recorder, MaxWorkers: a.MaxWorkersForPullImage, AllowedRegistries: a.AllowedRegistries,
-	})
-	return ctrl.NewControllerManagedBy(a.mgr).Named("imagepuller").
-		For(&appsv1beta1.NodeImage{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
-		WatchesRawSource(source.Channel(a.puller.Wake, handler.TypedFuncs[*appsv1beta1.NodeImage, reconcile.Request]{
-			GenericFunc: func(_ context.Context, e event.TypedGenericEvent[*appsv1beta1.NodeImage], q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-				q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(e.Object)})
-			}})).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 1, RateLimiter: backoff()}).
-		Complete(a.puller)
-}
-
-func (a *agent) addRestarts(cfg *rest.Config) error {
-	cached, _, err := a.client(cfg, componentRestart)
-	if err != nil {
-		return err
-	}
-	recorder, err := a.recorder(cfg, componentRestart)
-	if err != nil {
-		return err
-	}
-	r := &restart.Reconciler{Client: cached, Runtimes: a.runtimes.get, Recorder: recorder, NodeName: a.NodeName, AllowPreStopHost: a.AllowPreStopHost}
-	if a.Gates.Enabled(gates.DaemonWatchingPod) {
-		r.Pods = a.mgr.GetCache()
-	}
-	return ctrl.NewControllerManagedBy(a.mgr).Named("crr").
-		Watches(&appsv1beta1.ContainerRecreateRequest{}, handler.EnqueueRequestsFromMapFunc(restart.PodOf)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 32, RateLimiter: backoff()}).
-		Complete(r)
-}
-
-func (a *agent) addContainerMeta(cfg *rest.Config) error {
-	cached, _, err := a.client(cfg, componentMeta)
-	if err != nil {
-		return err
-	}
-	recorder, err := a.recorder(cfg, componentMeta)
-	if err != nil {
-		return err
-	}
-	r := &containermeta.Reconciler{Client: cached, Runtimes: a.runtimes.get, Recorder: recorder, Env: a.Gates.Enabled(gates.InPlaceUpdateEnvFromMetadata)}
-	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
-	add := func(q queue, p client.Object) {
-		q.AddAfter(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(p)}, time.Second)
-	}
-	return ctrl.NewControllerManagedBy(a.mgr).Named("runtime_container_meta").
-		Watches(&corev1.Pod{}, handler.Funcs{
-			CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
-				// After an installation, pods that were there before are reported at their next event.
-				if p, ok := e.Object.(*corev1.Pod); ok && containermeta.Concerns(p) && (!e.IsInInitialList || p.Annotations[pub.RuntimeContainersMetaKey] != "") {
-					add(q, p)
-				}
-			},
-			UpdateFunc: func(_ context.Context, e event.UpdateEvent, q queue) {
-				before, ok := e.ObjectOld.(*corev1.Pod)
-				after, ok2 := e.ObjectNew.(*corev1.Pod)
-				if ok && ok2 && containermeta.Concerns(after) && containermeta.Changed(before, after) {
-					add(q, after)
-				}
-			},
-		}).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 10, RateLimiter: backoff()}).
-		Complete(r)
-}
-
-// synced says whether the informer of a kind has its first list.
-func (a *agent) synced(obj client.Object) func(context.Context) error {
-	return func(ctx context.Context) error {
-		informer, err := a.mgr.GetCache().GetInformer(ctx, obj, cache.BlockUntilSynced(false))
-		if err != nil {
-			return err
-		}
-		if !informer.HasSynced() {
-			return errors.New("informer has not synced")
-		}
-		return nil
-	}
-}
-
-// serveHealth answers 200 "ok", or 500 with the first check that fails (node-agent 5.3).
-func (a *agent) serveHealth(w http.ResponseWriter, req *http.Request) {
-	ctx, cancel := context.WithTimeout(req.Context(), 900*time.Millisecond) // the probe waits for a second
-	defer cancel()
-	for _, c := range a.checks {
-		if err := c.err(ctx); err != nil {
-			http.Error(w, fmt.Sprintf("check %s failed, err: %v", c.name, err), http.StatusInternalServerError)
-			return
-		}
-	}
-	_, _ = w.Write([]byte("ok")) // the client may be gone
 }

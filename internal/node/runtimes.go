@@ -10,68 +10,143 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"kruise.io/kruise/internal/node/cri"
 )
 
-// runtimes are the connected container runtimes of the node. They are looked for until one is found; a runtime that was
-// found reconnects by itself (node-agent W1).
+const (
+	// pingPeriod is how often a connected runtime is asked whether it is there.
+	pingPeriod = 10 * time.Second
+	// shortestWait and longestWait bound the wait before a runtime that could not be connected is tried again.
+	shortestWait, longestWait = time.Second, time.Minute
+)
+
+var connectedRuntimes = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+	Name: "kruise_daemon_runtime_up", Help: "1 for a container runtime that answers, 0 for one that does not.",
+}, []string{"endpoint"})
+
+func init() { ctrlmetrics.Registry.MustRegister(connectedRuntimes) }
+
+// runtimes are the container runtimes of the node, in the order of preference. Each is connected to until that works,
+// and asked whether it is there from then on; its client reconnects by itself (node-agent W1, W6).
 type runtimes struct {
-	mu   sync.Mutex
-	list []*cri.Runtime
-	err  error
+	log logr.Logger
+	// tell is told when a runtime goes and comes; err is nil if it came.
+	tell func(endpoint string, err error)
+
+	mu    sync.Mutex
+	slots []*slot
 }
 
+// slot is one endpoint: what is connected there, and why it does not work, if so.
+type slot struct {
+	endpoint string
+	runtime  *cri.Runtime
+	err      error
+}
+
+func newRuntimes(endpoints []string, log logr.Logger) *runtimes {
+	r := &runtimes{log: log, tell: func(string, error) {}}
+	for _, e := range endpoints {
+		r.slots = append(r.slots, &slot{endpoint: e, err: fmt.Errorf("container runtime at %s: connecting", e)})
+	}
+	return r
+}
+
+// get returns the runtimes that were connected, also those that do not answer just now: their callers report that.
 func (r *runtimes) get() []*cri.Runtime {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.list
+	var list []*cri.Runtime
+	for _, s := range r.slots {
+		if s.runtime != nil {
+			list = append(list, s.runtime)
+		}
+	}
+	return list
 }
 
 // images returns the service to pull with: always that of the first runtime.
 func (r *runtimes) images() (cri.Images, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if len(r.list) == 0 {
-		return nil, fmt.Errorf("no container runtime is connected: %w", r.err)
+	if list := r.get(); len(list) > 0 {
+		return list[0], nil
 	}
-	return r.list[0], nil
+	return nil, fmt.Errorf("no container runtime is connected: %w", r.health())
 }
 
-// health says why no runtime is connected, nil if one is.
+// health says why no runtime works, nil if one does.
 func (r *runtimes) health() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.list) > 0 {
-		return nil
+	var errs []error
+	for _, s := range r.slots {
+		if s.err == nil {
+			return nil
+		}
+		errs = append(errs, s.err)
 	}
-	return r.err
+	return errors.Join(errs...)
 }
 
-// connect tries until a runtime is connected or ctx ends.
-func (r *runtimes) connect(ctx context.Context, endpoints []string, log logr.Logger) {
-	const shortest, longest = time.Second, time.Minute
-	for wait := shortest; ; wait = min(2*wait, longest) {
-		list, err := cri.Connect(ctx, endpoints)
-		if len(list) == 0 && err == nil {
-			err = errors.New("no endpoint to connect to")
-		}
-		r.mu.Lock()
-		r.list, r.err = list, err
-		r.mu.Unlock()
-		for _, rt := range list {
-			log.Info("Connected to a container runtime", "runtime", rt.Name, "endpoint", rt.Endpoint)
-		}
-		if err != nil {
-			log.Error(err, "A container runtime can't be used", "retry", len(list) == 0)
-		}
-		if len(list) > 0 {
-			return
+// run looks after all runtimes until ctx ends.
+func (r *runtimes) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, s := range r.slots {
+		wg.Go(func() { r.keep(ctx, s) })
+	}
+	wg.Wait()
+}
+
+func (r *runtimes) keep(ctx context.Context, s *slot) {
+	wait := shortestWait
+	for {
+		pause := pingPeriod
+		if s.runtime == nil { // only this goroutine writes it
+			list, err := cri.Connect(ctx, []string{s.endpoint})
+			if err == nil && len(list) == 0 {
+				err = errors.New("no endpoint to connect to")
+			}
+			if err == nil {
+				r.set(ctx, s, list[0], nil)
+			} else {
+				r.set(ctx, s, nil, err)
+				pause, wait = wait, min(2*wait, longestWait)
+			}
+		} else {
+			r.set(ctx, s, s.runtime, s.runtime.Ping(ctx))
 		}
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(wait):
+		case <-time.After(pause):
+		}
+	}
+}
+
+// set notes how a runtime is and tells if that is news. A failure is told once, however long it lasts.
+func (r *runtimes) set(ctx context.Context, s *slot, rt *cri.Runtime, err error) {
+	if ctx.Err() != nil {
+		return
+	}
+	r.mu.Lock()
+	first, before := s.runtime == nil, s.err
+	s.runtime, s.err = rt, err
+	r.mu.Unlock()
+	up := 0.0
+	if err == nil {
+		up = 1
+	}
+	connectedRuntimes.WithLabelValues(s.endpoint).Set(up)
+	switch {
+	case err != nil && (before == nil || before.Error() != err.Error()):
+		r.log.Error(err, "A container runtime can't be used; it is tried again", "endpoint", s.endpoint)
+		r.tell(s.endpoint, err)
+	case err == nil && before != nil:
+		r.log.Info("Connected to a container runtime", "runtime", rt.Name, "endpoint", s.endpoint)
+		if !first {
+			r.tell(s.endpoint, nil)
 		}
 	}
 }

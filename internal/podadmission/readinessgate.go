@@ -14,6 +14,7 @@ import (
 
 	"kruise.io/kruise/api/apps/pub"
 	"kruise.io/kruise/internal/manager/gates"
+	"kruise.io/kruise/internal/podadmission/concern"
 )
 
 // ReadinessGate adds the gate KruisePodReady to pods whose controller is one of ours, or, with the feature gate
@@ -39,4 +40,14 @@ func HasReadinessGate(pod *corev1.Pod) bool {
 func ours(pod *corev1.Pod) bool {
 	owner := metav1.GetControllerOfNoCopy(pod)
 	return owner != nil && strings.HasPrefix(owner.APIVersion, "apps.kruise.io/")
+}
+
+// Concerns are the pods that ReadinessGate changes: a pod that has the gate already, as those of CloneSets do, is none
+// of them.
+func Concerns(g featuregate.FeatureGate) concern.Pods {
+	t := concern.Term{LacksGate: pub.KruisePodReady, Controller: "apps.kruise.io"}
+	if g.Enabled(gates.KruisePodReadinessGate) {
+		t.Controller = ""
+	}
+	return concern.Pods{concern.Create: {t}}
 }

@@ -3,7 +3,7 @@
 // Command lab-app is what runs in the containers of tests on real nodes: a small web server that ends at once on SIGTERM,
 // and the first process of every pod's sandbox.
 //
-//	lab-app serve   answers on $PORT (default 8080), see handler
+//	lab-app [serve] answers on $PORT (default 8080), see handler
 //	lab-app pause   waits for its end and takes the exit codes of orphans
 //	lab-app get URL prints what URL answers
 //
@@ -24,7 +24,7 @@ import (
 )
 
 func main() {
-	command := ""
+	command := "serve"
 	if len(os.Args) > 1 {
 		command = os.Args[1]
 	}

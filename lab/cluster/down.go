@@ -65,7 +65,10 @@ func (l *Lab) Wait(stop <-chan struct{}) string {
 	ended := make(chan string, len(l.running))
 	for _, r := range l.running {
 		go func() {
-			<-r.exited
+			for next := r; next != nil; next = l.successor(r) {
+				r = next
+				<-r.exited
+			}
 			ended <- r.Name
 		}()
 	}

@@ -145,6 +145,8 @@ type launcher struct {
 type running struct {
 	Process
 	exited chan struct{}
+	// replaced, if it was ended by Restart, gives what was started in its place.
+	replaced chan *running
 }
 
 // start executes the lab binary under a component's name. The log of an earlier start is kept as <name>.log.1.

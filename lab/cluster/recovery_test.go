@@ -202,3 +202,46 @@ func TestForegroundLabTakesItsComponentsAlong(t *testing.T) {
 		})
 	}
 }
+
+func TestRestartOneComponent(t *testing.T) {
+	o := Options{Dir: t.TempDir(), Binary: labBinary(t), Nodes: 1}
+	lab, err := Up(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = Down(o.Dir, false) })
+	c, err := client(lab.State.Kubeconfig)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stop := make(chan struct{})
+	ended := make(chan string, 1)
+	go func() { ended <- lab.Wait(stop) }()
+	data := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "kept"}}
+	if _, err := c.CoreV1().ConfigMaps("default").Create(t.Context(), data, metav1.CreateOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{Etcd, APIServer, Kwok} {
+		if err := lab.Restart(t.Context(), name); err != nil {
+			t.Fatal(err)
+		}
+		err := poll(t.Context(), 20*time.Second, func(ctx context.Context) error {
+			_, err := c.CoreV1().ConfigMaps("default").Get(ctx, "kept", metav1.GetOptions{})
+			return err
+		})
+		if err != nil {
+			t.Errorf("after the restart of %s: %v", name, err)
+		}
+	}
+	if err := lab.Restart(t.Context(), "nothing"); err == nil {
+		t.Error("what is not there was restarted")
+	}
+	close(stop)
+	if name := <-ended; name != "" {
+		t.Errorf("the lab ended because of %s", name)
+	}
+	s, err := ReadState(o.Dir)
+	if err != nil || !s.running() {
+		t.Errorf("the lab is not complete: %v", err)
+	}
+}

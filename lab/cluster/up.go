@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -26,6 +28,16 @@ const portAttempts = 5
 type Lab struct {
 	State   *State
 	running []*running
+
+	mu     sync.Mutex // of running and State.Processes once the lab is up
+	launch launcher
+	parts  map[string]part
+}
+
+// part is how a component is started and what tells that it is healthy.
+type part struct {
+	args   []string
+	health string
 }
 
 // Up starts the lab that o describes, or takes over the one that already runs in its directory. Processes that a killed
@@ -190,7 +202,7 @@ func start(ctx context.Context, o Options, f files, p Ports) (lab *Lab, err erro
 			return nil, err
 		}
 	}
-	lab = &Lab{State: s}
+	lab = &Lab{State: s, parts: map[string]part{}}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, stopAll(o.Dir, s.Processes))
@@ -198,7 +210,9 @@ func start(ctx context.Context, o Options, f files, p Ports) (lab *Lab, err erro
 		}
 	}()
 	l := launcher{dir: o.Dir, binary: o.Binary, attached: o.Attached}
-	launch := func(name string, args []string) (*running, error) {
+	lab.launch = l
+	launch := func(name string, args []string, health string) (*running, error) {
+		lab.parts[name] = part{args, health}
 		r, err := l.start(name, args)
 		if err != nil {
 			return nil, err
@@ -213,14 +227,14 @@ func start(ctx context.Context, o Options, f files, p Ports) (lab *Lab, err erro
 	}
 	defer https.CloseIdleConnections()
 
-	etcd, err := launch(Etcd, etcdArgs(f, p))
+	etcd, err := launch(Etcd, etcdArgs(f, p), url(p.Etcd, "/health"))
 	if err != nil {
 		return nil, err
 	}
 	if err := etcd.awaitHealthy(ctx, 30*time.Second, get(https, url(p.Etcd, "/health"))); err != nil {
 		return nil, err
 	}
-	apiserver, err := launch(APIServer, append(apiserverArgs(f, p), realAPIServerArgs(f, o)...))
+	apiserver, err := launch(APIServer, slices.Concat(apiserverArgs(f, p), realAPIServerArgs(f, o), o.APIServerArgs), url(p.APIServer, "/readyz"))
 	if err != nil {
 		return nil, err
 	}
@@ -244,7 +258,7 @@ func start(ctx context.Context, o Options, f files, p Ports) (lab *Lab, err erro
 		{Kwok, kwokArgs(f, p), "http://" + address(p.Kwok) + "/healthz"},
 	}
 	for _, c := range clients {
-		if _, err := launch(c.name, c.args); err != nil {
+		if _, err := launch(c.name, c.args, c.health); err != nil {
 			return nil, err
 		}
 	}

@@ -19,7 +19,7 @@ import (
 )
 
 // PushPrograms makes an image of static programs, by their paths in the image ("/manager") to those on this machine, and
-// pushes it to the registry at address as name ("repository:tag").
+// pushes it to the registry at address as name ("repository:tag"). The only program of an image is what it runs.
 func PushPrograms(ctx context.Context, address, name string, programs map[string]string) error {
 	files := map[string]file{}
 	for to, from := range programs {
@@ -36,7 +36,13 @@ func PushPrograms(ctx context.Context, address, name string, programs map[string
 		return err
 	}
 	r := recipe{layers: []v1.Layer{l}}
-	image, err := r.build(name, "local")
+	if len(programs) == 1 {
+		for to := range programs {
+			r.config.Entrypoint = []string{to}
+		}
+	}
+	_, tag, _ := strings.Cut(name, ":")
+	image, err := r.build(name, tag)
 	if err != nil {
 		return fmt.Errorf("image %s: %w", name, err)
 	}

@@ -133,6 +133,16 @@ func (m *Manager) tail() string {
 // Pid is the process id.
 func (m *Manager) Pid() int { return m.cmd.Process.Pid }
 
+// Running returns an error with the end of the log if the process has ended.
+func (m *Manager) Running() error {
+	select {
+	case <-m.ended:
+		return fmt.Errorf("kruise-manager ended: %s; the end of its log:\n%s", m.cmd.ProcessState, m.tail())
+	default:
+		return nil
+	}
+}
+
 // Kill ends the process as a crash would, and waits until it is gone.
 func (m *Manager) Kill() error {
 	if err := m.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {

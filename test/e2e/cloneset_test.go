@@ -23,7 +23,7 @@ import (
 )
 
 // newCloneSet creates a CloneSet of web servers with a shell beside each, one to be down at a time, and waits for it.
-func (w *world) newCloneSet(replicas int32) *v1beta1.CloneSet {
+func (w *world) newCloneSet(replicas int32, change ...func(*v1beta1.CloneSet)) *v1beta1.CloneSet {
 	w.Helper()
 	cs := &v1beta1.CloneSet{
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "web"},
@@ -42,6 +42,9 @@ func (w *world) newCloneSet(replicas int32) *v1beta1.CloneSet {
 				MaxUnavailable:  ptr.To(intstr.FromInt32(1)),
 			}},
 		},
+	}
+	for _, c := range change {
+		c(cs)
 	}
 	w.must(w.client.Create(w.ctx, cs))
 	w.waitRolledOut(cs)

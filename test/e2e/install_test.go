@@ -3,43 +3,39 @@
 package e2e
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	"kruise.io/kruise/api/apps/v1beta1"
-	"kruise.io/kruise/config"
-	manifests "kruise.io/kruise/internal/manager/install"
 	"kruise.io/kruise/test/cluster"
 )
 
 const (
 	systemNamespace = "kruise-system"
 	configNamespace = "kruise-daemon-config"
-	kruiseImage     = "kruise:e2e"
 )
 
-// install puts Kruise into the cluster unless it is there, and returns when it works: replicas are ready, every node has
-// an agent and a NodeImage.
+// release is the name of the Helm release that install makes.
+const release = "kruise"
+
+// install puts Kruise into the cluster with its Helm chart unless it is there, and returns when it works: replicas are
+// ready, every node has an agent and a NodeImage.
 func install(ctx context.Context) error {
-	manager := &appsv1.Deployment{}
-	manager.Namespace, manager.Name = systemNamespace, "kruise-controller-manager"
-	err := shared.Client.Get(ctx, client.ObjectKeyFromObject(manager), manager)
+	err := shared.Client.Get(ctx, client.ObjectKey{Namespace: systemNamespace, Name: "kruise-controller-manager"}, &appsv1.Deployment{})
 	if apierrors.IsNotFound(err) {
-		err = installManifests(ctx)
+		err = installChart(ctx)
 	}
 	if err != nil {
 		return err
@@ -54,46 +50,42 @@ func install(ctx context.Context) error {
 	return nil
 }
 
-// installManifests installs what config/ holds and the processes as pods, from an image of the programs in bin/.
-func installManifests(ctx context.Context) error {
-	push := []string{"image", "push", "--dir", shared.Dir, kruiseImage}
-	for to, name := range map[string]string{"/manager": "kruise-manager", "/kruise-daemon": "kruise-daemon"} {
-		path, err := cluster.Binary(name)
-		if err != nil {
-			return err
-		}
-		push = append(push, to+"="+path)
+// installChart pushes the image that `make images` built into the lab's registry and installs the chart.
+func installChart(ctx context.Context) error {
+	if shared.Dir == "" {
+		return errors.New("Kruise is not installed in this cluster")
+	}
+	archive, err := cluster.Binary("images/kruise-manager.tar")
+	if err != nil {
+		return fmt.Errorf("%w (run `make images`)", err)
 	}
 	bin, err := cluster.Binary("lab")
 	if err != nil {
 		return err
 	}
-	if out, err := exec.CommandContext(ctx, bin, push...).CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(ctx, bin, "--dir", shared.Dir, "image", "push", "openkruise/kruise-manager:e2e", archive).CombinedOutput(); err != nil {
 		return fmt.Errorf("lab image push: %w: %s", err, out)
 	}
-	if err := manifests.Install(ctx, shared.Config(), manifests.Options{RBAC: true}); err != nil {
-		return err
-	}
-	rights, err := config.FS.ReadFile("rbac/daemon.yaml")
+	_, err = helm(ctx, "install", release, "../../charts/kruise", "--values", "testdata/values.yaml")
+	return err
+}
+
+// helm runs Helm on the shared cluster, with its own files in the lab's directory, and returns what it prints.
+func helm(ctx context.Context, args ...string) (string, error) {
+	bin, err := cluster.Binary("helm")
 	if err != nil {
-		return err
+		return "", fmt.Errorf("%w (run `make bin/helm`)", err)
 	}
-	processes, err := os.ReadFile("testdata/kruise.yaml")
+	cmd := exec.CommandContext(ctx, bin, append(args, "--namespace", "default")...)
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+shared.Kubeconfig())
+	for _, kind := range []string{"CACHE", "CONFIG", "DATA"} {
+		cmd.Env = append(cmd.Env, "HELM_"+kind+"_HOME="+filepath.Join(shared.Dir, "helm", strings.ToLower(kind)))
+	}
+	out, err := cmd.CombinedOutput()
 	if err != nil {
-		return err
+		err = fmt.Errorf("helm %s: %w: %s", args[0], err, out)
 	}
-	for _, text := range [][]byte{rights, processes} {
-		for doc := range bytes.SplitSeq(text, []byte("\n---\n")) {
-			obj := &unstructured.Unstructured{}
-			if err := yaml.Unmarshal(doc, &obj.Object); err != nil {
-				return err
-			}
-			if err := shared.Client.Create(ctx, obj); client.IgnoreAlreadyExists(err) != nil {
-				return fmt.Errorf("%s %s: %w", obj.GetKind(), obj.GetName(), err)
-			}
-		}
-	}
-	return nil
+	return string(out), err
 }
 
 // installed says what is not there yet.

@@ -57,7 +57,14 @@ func run(m *testing.M) (code int) {
 		fmt.Fprintln(os.Stderr, describeInstallation())
 		return 1
 	}
-	return m.Run()
+	code = m.Run()
+	if shared.AuditLog() != "" {
+		if _, err := auditAgents(); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e: S_security_12:", err)
+			code = 1
+		}
+	}
+	return code
 }
 
 // start uses the cluster that the environment names, or starts a lab.

@@ -268,12 +268,14 @@ func nodeReady(w *world, name string) corev1.ConditionStatus {
 	return ""
 }
 
-// lab runs a command of bin/lab on the shared lab.
-func (w *world) lab(args ...string) {
+// lab runs a command of bin/lab on the shared lab and returns what it prints.
+func (w *world) lab(args ...string) string {
 	w.Helper()
 	bin, err := cluster.Binary("lab")
 	w.must(err)
-	if out, err := exec.CommandContext(w.ctx, bin, append(args, "--dir", shared.Dir)...).CombinedOutput(); err != nil {
+	out, err := exec.CommandContext(w.ctx, bin, append([]string{"--dir", shared.Dir}, args...)...).CombinedOutput()
+	if err != nil {
 		w.Fatalf("lab %s: %v: %s", strings.Join(args, " "), err, out)
 	}
+	return string(out)
 }

@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,8 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"kruise.io/kruise/test/cluster"
 )
 
 // patience bounds every wait for something that must happen.
@@ -62,6 +65,13 @@ func newWorld(t *testing.T) *world {
 		return w.client.Get(w.ctx, client.ObjectKey{Namespace: w.namespace, Name: "default"}, &corev1.ServiceAccount{})
 	})
 	return w
+}
+
+// in is the same world for a subtest.
+func (w *world) in(t *testing.T) *world {
+	sub := *w
+	sub.T, sub.ctx = t, t.Context()
+	return &sub
 }
 
 func (w *world) must(err error) {
@@ -181,6 +191,7 @@ type rule struct {
 	Repository     string `json:"repository,omitempty"`
 	Reference      string `json:"reference,omitempty"`
 	Kind           string `json:"kind,omitempty"`
+	Node           string `json:"node,omitempty"`
 	Delay          string `json:"delay,omitempty"`
 	BytesPerSecond int    `json:"bytesPerSecond,omitempty"`
 	Status         int    `json:"status,omitempty"`
@@ -247,4 +258,24 @@ func registry(ctx context.Context, method, path string, in, out any) error {
 		return nil
 	}
 	return json.Unmarshal(data, out)
+}
+
+// copyImage publishes the web server's image under another name, so that a test has an image of its own to pull.
+func (w *world) copyImage(name string) {
+	w.Helper()
+	repository, tag, _ := strings.Cut(name, ":")
+	app, err := cluster.Binary("lab-app")
+	w.must(err)
+	w.lab("image", "push", repository+":"+tag, "/lab-app="+app)
+}
+
+// encodings are the forms in which a secret may show up.
+func encodings(secret string) []string {
+	forms := []string{secret}
+	// Base64 depends on where in a group of three bytes the secret begins; the first and last characters mix with neighbours.
+	for shift := range 3 {
+		text := base64.StdEncoding.EncodeToString([]byte(strings.Repeat("x", shift) + secret))
+		forms = append(forms, text[4:len(text)-4])
+	}
+	return forms
 }

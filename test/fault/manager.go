@@ -24,11 +24,12 @@ import (
 
 const startLimit = 90 * time.Second
 
-// Manager is a manager in this process that reaches the apiserver through a proxy of its own.
+// Manager is a manager, mostly in this process, that reaches the apiserver through a proxy of its own.
 type Manager struct {
 	*manager.Manager
 	Proxy *Proxy
 
+	kill   func() // of a manager in a process of its own
 	cancel context.CancelFunc
 	ended  chan struct{}
 	err    error
@@ -231,6 +232,10 @@ const runningFeatures = 5
 
 // Kill ends the manager as a crash would: nothing of it reaches the apiserver any more, its lease is not released.
 func (m *Manager) Kill() {
+	if m.kill != nil {
+		m.kill()
+		return
+	}
 	m.Proxy.Cut()
 	m.cancel()
 }

@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/rest"
 )
 
@@ -71,7 +72,7 @@ func NewProxy(cfg *rest.Config) (*Proxy, error) {
 	}
 	p := &Proxy{
 		target: target, upstream: upstream, base: cfg, listener: l, crashed: make(chan struct{}),
-		flows: map[*flow]struct{}{}, tally: map[string]int{},
+		flows: map[*flow]struct{}{}, tally: map[string]int{}, last: time.Now(),
 		counted: func(r *Request) bool { return r.Resource != "events" && r.Resource != "leases" },
 	}
 	p.server = &http.Server{Handler: p, ErrorLog: log.New(io.Discard, "", 0), ReadHeaderTimeout: time.Minute}
@@ -284,6 +285,10 @@ func (p *Proxy) admit(f *flow) (v Verdict, last bool) {
 		return Verdict{Do: loseRequest}, false
 	}
 	p.flows[f] = struct{}{}
+	if p.rewind != "" && r.initial {
+		// Streams of what is there can't be had from the past; the client falls back to a list.
+		return Verdict{Do: refuse, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid}, false
+	}
 	for _, rule := range p.rules {
 		if v = rule.fault(r); v.Do != pass {
 			p.tally[rule.name]++
@@ -394,12 +399,9 @@ func (p *Proxy) upstreamRequest(ctx context.Context, req *http.Request, body []b
 	p.mu.Lock()
 	rewind := p.rewind
 	p.mu.Unlock()
-	if q := out.URL.Query(); rewind != "" && req.Method == http.MethodGet && parse(req).Name == "" && parse(req).Resource != "" &&
-		(q.Get("watch") == "" || q.Get("resourceVersion") == "" || q.Get("resourceVersion") == "0") {
+	if q := out.URL.Query(); rewind != "" && parse(req).Verb == "list" && parse(req).Resource != "" {
 		q.Set("resourceVersion", rewind)
-		if q.Get("watch") == "" {
-			q.Set("resourceVersionMatch", "Exact")
-		}
+		q.Set("resourceVersionMatch", "Exact")
 		out.URL.RawQuery = q.Encode()
 	}
 	return out
@@ -438,7 +440,7 @@ func (p *Proxy) watch(ctx context.Context, w http.ResponseWriter, req *http.Requ
 	flush := http.NewResponseController(w)
 	_ = flush.Flush()
 	chunks := make(chan chunk, 1<<16)
-	go readEvents(resp.Body, chunks, &f.pending)
+	go readEvents(resp, chunks, &f.pending)
 	for c := range chunks {
 		if !p.hold(ctx, f, c.at) {
 			panic(http.ErrAbortHandler)
@@ -450,7 +452,7 @@ func (p *Proxy) watch(ctx context.Context, w http.ResponseWriter, req *http.Requ
 			return
 		}
 		for _, b := range p.planted() {
-			if b.View != nil {
+			if b.View != nil { // its clients ask for JSON
 				c.data = b.event(f.request, c.data)
 			}
 		}

@@ -5,7 +5,6 @@ package fault
 import (
 	"bufio"
 	"encoding/json"
-	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -26,6 +25,8 @@ type Request struct {
 	Name string
 	// Agent is the user agent, for example "kruise-manager/cloneset-controller".
 	Agent string
+
+	initial bool // a watch that begins with what is there
 }
 
 // IsWrite reports whether the request wants to change something.
@@ -68,6 +69,7 @@ func parse(req *http.Request) *Request {
 	}
 	if w := req.URL.Query().Get("watch"); w == "true" || w == "1" {
 		r.Verb = "watch"
+		r.initial = req.URL.Query().Get("sendInitialEvents") == "true"
 	} else if r.Name == "" && r.Verb == "get" {
 		r.Verb = "list"
 	} else if r.Name == "" && r.Verb == "delete" {
@@ -89,19 +91,29 @@ func writeStatus(w http.ResponseWriter, v Verdict) {
 	})
 }
 
-// readEvents cuts a watch into its lines. A watch in JSON has one event per line.
-func readEvents(body io.Reader, to chan<- chunk, pending *atomic.Int64) {
+// readEvents cuts a watch into events, which in JSON are lines; in other encodings into whatever comes at once.
+func readEvents(resp *http.Response, to chan<- chunk, pending *atomic.Int64) {
 	defer close(to)
-	lines := bufio.NewReaderSize(body, 1<<16)
+	from := bufio.NewReaderSize(resp.Body, 1<<16)
+	lines := strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json")
 	for {
-		line, err := lines.ReadBytes('\n')
-		if len(line) > 0 {
+		data, err := next(from, lines)
+		if len(data) > 0 {
 			pending.Add(1)
-			to <- chunk{at: time.Now(), data: line}
+			to <- chunk{at: time.Now(), data: data}
 		}
 		if err != nil {
 			to <- chunk{at: time.Now(), err: err}
 			return
 		}
 	}
+}
+
+func next(from *bufio.Reader, lines bool) ([]byte, error) {
+	if lines {
+		return from.ReadBytes('\n')
+	}
+	data := make([]byte, 1<<14)
+	n, err := from.Read(data)
+	return data[:n], err
 }

@@ -43,6 +43,8 @@ type World struct {
 	// Prepare is done to the proxy of each manager before its first request.
 	Prepare func(*Proxy)
 
+	// launch, if set, starts a manager in another way than in this process.
+	launch   func(w *World) *Manager
 	setups   []Setup
 	kinds    Kinds
 	proxies  []*Proxy
@@ -52,7 +54,12 @@ type World struct {
 // NewWorld makes a namespace, observes it and starts a manager for it. When the test ends, every violation fails it.
 func NewWorld(t *testing.T, h *Host, options ...func(*World)) *World {
 	t.Helper()
-	w := &World{T: t, Host: h, Client: h.Cluster.Client, Patience: patience, kinds: CloneSetKinds()}
+	return newWorld(t, h, h.Cluster.Client, options...)
+}
+
+func newWorld(t *testing.T, h *Host, c client.WithWatch, options ...func(*World)) *World {
+	t.Helper()
+	w := &World{T: t, Host: h, Client: c, Patience: patience, kinds: CloneSetKinds()}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "fault-"}}
 	if err := w.Client.Create(t.Context(), ns); err != nil {
 		t.Fatal(err)
@@ -89,6 +96,11 @@ func Planted(invariant string, bug func() *Bug) func(*World) {
 // Start starts a manager, which becomes the world's.
 func (w *World) Start() {
 	w.T.Helper()
+	if w.launch != nil {
+		w.Manager = w.launch(w)
+		w.Manager.Proxy.Stir()
+		return
+	}
 	m, err := w.Host.StartBehind(w.T.Context(), func(p *Proxy) {
 		p.Count(w.ours)
 		w.proxies = append(w.proxies, p)
@@ -100,6 +112,7 @@ func (w *World) Start() {
 		w.T.Fatal(err)
 	}
 	w.Manager = m
+	m.Proxy.Stir()
 }
 
 // ours are the writes that belong to a world: those in its namespace and to NodeImages.

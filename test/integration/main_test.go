@@ -71,6 +71,11 @@ func stopGated() error {
 }
 
 func runWithCluster(m *testing.M) (code int) {
+	// Every manager of this package panics when something changes an object of its caches (S_platform_28).
+	if err := os.Setenv(mutationDetector, "true"); err != nil {
+		fmt.Fprintln(os.Stderr, "integration:", err)
+		return 1
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
 	var err error
@@ -89,10 +94,36 @@ func runWithCluster(m *testing.M) (code int) {
 		fmt.Fprintln(os.Stderr, "integration:", err)
 		return 1
 	}
-	if code = m.Run(); code != 0 {
+	theManager = manager
+	code = m.Run()
+	if err := manager.Running(); err != nil {
+		fmt.Fprintln(os.Stderr, "integration: the manager did not survive the tests:", err)
+		code = 1
+	}
+	if code != 0 {
 		fmt.Fprintf(os.Stderr, "integration: the end of the manager's log:\n%s\n", lastLines(manager.Log, 20))
 	}
 	return code
+}
+
+const mutationDetector = "KUBE_CACHE_MUTATION_DETECTOR"
+
+// theManager is the process that most tests share.
+var theManager *cluster.Manager
+
+// TestCacheMutationDetector_S_platform_28: the manager that all tests of this package use runs with the detector on. That
+// it is still there after the last of them is what TestMain looks at.
+func TestCacheMutationDetector_S_platform_28(t *testing.T) {
+	env, err := os.ReadFile(fmt.Sprintf("/proc/%d/environ", theManager.Pid()))
+	if err != nil {
+		t.Skip(err) // not on Linux
+	}
+	if !strings.Contains(string(env), mutationDetector+"=true") {
+		t.Error("the detector is off")
+	}
+	if err := theManager.Running(); err != nil {
+		t.Error(err)
+	}
 }
 
 // patientLease keeps a manager leading on a machine that is busy with tests.

@@ -21,6 +21,7 @@ type AuditEntry struct {
 	Duration    time.Duration
 	UserAgent   string
 	User        string
+	Node        string // of the pod whose token was used, "" if it is none's
 	Verb        string // create, update, patch, delete, deletecollection, get, list, watch
 	Group       string
 	Resource    string
@@ -28,8 +29,8 @@ type AuditEntry struct {
 	Namespace   string
 	Name        string
 	URI         string // path and query
-	Code        int   // HTTP status of the answer
-	End         int64 // offset in the log right behind this entry
+	Code        int    // HTTP status of the answer
+	End         int64  // offset in the log right behind this entry
 }
 
 // Agent is the user agent's program name, without version and platform.
@@ -105,7 +106,8 @@ func parseAudit(line []byte) (AuditEntry, error) {
 		RequestURI               string    `json:"requestURI"`
 		Verb                     string    `json:"verb"`
 		User                     struct {
-			Username string `json:"username"`
+			Username string              `json:"username"`
+			Extra    map[string][]string `json:"extra"`
 		} `json:"user"`
 		ObjectRef struct {
 			APIGroup, Resource, Subresource, Namespace, Name string
@@ -117,7 +119,12 @@ func parseAudit(line []byte) (AuditEntry, error) {
 	if err := json.Unmarshal(line, &event); err != nil {
 		return AuditEntry{}, err
 	}
+	node := ""
+	if extra := event.User.Extra["authentication.kubernetes.io/node-name"]; len(extra) > 0 {
+		node = extra[0]
+	}
 	return AuditEntry{
+		Node: node,
 		Time: event.RequestReceivedTimestamp, Duration: event.StageTimestamp.Sub(event.RequestReceivedTimestamp),
 		UserAgent: event.UserAgent, User: event.User.Username, Verb: event.Verb,
 		Group: event.ObjectRef.APIGroup, Resource: event.ObjectRef.Resource, Subresource: event.ObjectRef.Subresource,

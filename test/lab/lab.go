@@ -45,6 +45,8 @@ type Options struct {
 	StartDelay   time.Duration // of containers, default 1s
 	RestartDelay time.Duration // of containers, default 1s
 	StopDelay    time.Duration // of containers of pods being deleted, default none
+
+	APIServerArgs []string // more flags for the apiserver
 }
 
 // Info is what a lab says about itself.
@@ -72,8 +74,9 @@ type Lab struct {
 	Info Info
 	Dir  string // "" for a cluster that is no lab
 
-	config *rest.Config
-	stop   func() error
+	config  *rest.Config
+	stop    func() error
+	process *process
 }
 
 const startLimit = 4 * time.Minute
@@ -99,10 +102,11 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start the lab in %s: %w", dir, err)
 	}
-	l, err := attach(dir)
+	l, err := Attach(dir)
 	if err != nil {
 		return nil, errors.Join(err, p.stop())
 	}
+	l.process = p
 	l.stop = sync.OnceValue(func() error {
 		err := p.stop()
 		if os.Getenv("KRUISE_LAB_KEEP") != "" {
@@ -122,7 +126,7 @@ func Start(ctx context.Context, o Options) (*Lab, error) {
 // Use returns the cluster that the environment names, or nil when it names none. Its Stop does nothing.
 func Use() (*Lab, error) {
 	if dir := os.Getenv("KRUISE_LAB_DIR"); dir != "" {
-		return attach(dir)
+		return Attach(dir)
 	}
 	path := os.Getenv("KUBECONFIG_LAB")
 	if path == "" {
@@ -174,8 +178,28 @@ func (l *Lab) Stop() error {
 	return l.stop()
 }
 
-// attach reads what the lab in dir says about itself.
-func attach(dir string) (*Lab, error) {
+// Restart kills a component of a lab that Start started ("kube-apiserver", "etcd", ...), as a crash would, and starts it
+// again with the same data. It returns when the component is healthy.
+func (l *Lab) Restart(ctx context.Context, component string) error {
+	if l.process == nil {
+		return fmt.Errorf("restart %s: this process did not start the lab", component)
+	}
+	if _, err := fmt.Fprintf(l.process.stdin, "restart %s\n", component); err != nil {
+		return fmt.Errorf("restart %s: %w", component, err)
+	}
+	select {
+	case answer := <-l.process.answers:
+		if answer != "restarted "+component {
+			return errors.New(answer)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("restart %s: %w", component, ctx.Err())
+	}
+}
+
+// Attach returns the lab that runs in dir, as it describes itself now. Its Stop does nothing.
+func Attach(dir string) (*Lab, error) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return nil, err
@@ -218,6 +242,9 @@ func (o Options) args() []string {
 			add(name, d.String())
 		}
 	}
+	for _, a := range o.APIServerArgs {
+		add("apiserver-arg", a)
+	}
 	return args
 }
 
@@ -239,14 +266,16 @@ func binary(bin string) (string, error) {
 // process is a running `lab up`. Its standard input is its leash: it stops the lab when that ends, also when we are killed.
 type process struct {
 	cmd    *exec.Cmd
-	stdin  io.Closer
+	stdin  io.WriteCloser
 	stderr *bytes.Buffer
 	exited chan error
+	// answers are the lines that it prints once it is ready.
+	answers chan string
 }
 
 // startProcess runs the lab and waits until it says that it is ready.
 func startProcess(ctx context.Context, bin string, args []string) (*process, error) {
-	p := &process{cmd: exec.Command(bin, args...), stderr: &bytes.Buffer{}, exited: make(chan error, 1)}
+	p := &process{cmd: exec.Command(bin, args...), stderr: &bytes.Buffer{}, exited: make(chan error, 1), answers: make(chan string, 16)}
 	p.cmd.Stderr = p.stderr
 	// An interrupt at the terminal is for us; we stop the lab in our own time.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
@@ -265,13 +294,15 @@ func startProcess(ctx context.Context, bin string, args []string) (*process, err
 	ready := make(chan struct{})
 	go func() {
 		lines := bufio.NewScanner(stdout)
-		for lines.Scan() {
-			if strings.HasPrefix(lines.Text(), "lab ready") {
+		for up := false; lines.Scan(); {
+			switch {
+			case !up && strings.HasPrefix(lines.Text(), "lab ready"):
+				up = true
 				close(ready)
-				break
+			case up && strings.HasPrefix(lines.Text(), "restart"):
+				p.answers <- lines.Text()
 			}
 		}
-		_, _ = io.Copy(io.Discard, stdout)
 		p.exited <- p.cmd.Wait()
 	}()
 	select {

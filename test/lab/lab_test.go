@@ -102,7 +102,7 @@ func TestLabEndsWithItsUser(t *testing.T) {
 	if _, err := out.Read(make([]byte, 6)); err != nil {
 		t.Fatal(err)
 	}
-	l, err := attach(dir)
+	l, err := Attach(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestLabEndsWithItsUser(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatal("the lab outlives its user")
 		}
-		if l, err = attach(dir); err != nil {
+		if l, err = Attach(dir); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -50,6 +50,12 @@ func validateList(job, _ *appsv1beta1.ImageListPullJob, _ *Options) field.ErrorL
 		seen[image] = true
 		errs = append(errs, validateImage(image, images.Index(i))...)
 	}
+	if value, ok := job.Annotations[imagepull.ListParallelismAnnotation]; ok {
+		if _, ok := imagepull.ParseListParallelism(value); !ok {
+			at := field.NewPath("metadata", "annotations").Key(imagepull.ListParallelismAnnotation)
+			errs = append(errs, field.Invalid(at, value, "must be a number greater than 0"))
+		}
+	}
 	return append(errs, validateTemplate(&job.Spec.ImagePullJobTemplate, spec)...)
 }
 

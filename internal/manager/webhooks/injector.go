@@ -11,12 +11,14 @@ import (
 	"net/url"
 	"reflect"
 	"slices"
+	"time"
 
 	"github.com/go-logr/logr"
 	"github.com/prometheus/client_golang/prometheus"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	apixv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/component-base/featuregate"
 	"k8s.io/utils/ptr"
@@ -51,6 +53,17 @@ type Injector struct {
 	// different versions or gates would undo each other's entries.
 	Leads func() bool
 	Log   logr.Logger
+
+	// Sources are the kinds whose objects decide which pods concern us, and Served tells which of them are there.
+	Sources []Source
+	Served  func(schema.GroupVersionKind) bool
+	// ReachSettle is how long an apiserver may take to see a wider match condition, 0 means 1 s; NarrowDelay how long a
+	// condition that is too wide stays at least, 0 means 2 min.
+	ReachSettle, NarrowDelay time.Duration
+	// Wake has Publish called again after a while; nil means it is called often enough.
+	Wake func(time.Duration)
+
+	sights sights
 
 	// inOrder is the bundle that everything carried at the end of the last Publish, nil if something was to be done.
 	inOrder []byte
@@ -154,6 +167,7 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 			wanted[e.Path] = e
 		}
 	}
+	r := i.keepReach(ctx, obj, live, mutating)
 	had, changes, seen := true, []any(nil), map[string]bool{}
 	for _, w := range live {
 		path := w.path()
@@ -168,7 +182,7 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 			if !i.ReadOnly && !sameAddress(w.client, i.Endpoint.clientConfig(path, bundle)) {
 				i.drifted(obj, bundle, "address")
 			}
-			if c := i.entryPatch(w, e, bundle); c != nil {
+			if c := i.entryPatch(w, e, bundle, r.expressions[w.name]); c != nil {
 				changes = append(changes, c)
 			}
 		case contractPaths[path] && i.leads():
@@ -193,16 +207,12 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 	}
 	_, cached := obj.GetAnnotations()[templateAnnotation]
 	cached = cached && i.leads()
-	if len(changes) == 0 && !cached {
+	if len(changes) == 0 && !cached && r.annotation == nil {
 		return had, nil
 	}
-	metadata := map[string]any{"resourceVersion": obj.GetResourceVersion()}
+	patch := configurationPatch(obj, changes, r.annotation)
 	if cached {
-		metadata["annotations"] = map[string]any{templateAnnotation: nil}
-	}
-	patch := map[string]any{"metadata": metadata, "webhooks": changes}
-	if len(changes) == 0 {
-		delete(patch, "webhooks")
+		dropAnnotation(patch, templateAnnotation)
 	}
 	return had, i.patch(ctx, obj, types.StrategicMergePatchType, patch)
 }
@@ -215,8 +225,9 @@ func sameAddress(have, want admissionv1.WebhookClientConfig) bool {
 	return have.Service == nil || have.Service.Name == want.Service.Name && have.Service.Namespace == want.Service.Namespace
 }
 
-// entryPatch is the strategic merge patch of an entry, nil if it is as it should be.
-func (i *Injector) entryPatch(live view, e Entry, bundle []byte) map[string]any {
+// entryPatch is the strategic merge patch of an entry, nil if it is as it should be. condition is its new match
+// condition, "" to leave it.
+func (i *Injector) entryPatch(live view, e Entry, bundle []byte, condition string) map[string]any {
 	patch := map[string]any{"name": live.name}
 	want := i.Endpoint.clientConfig(e.Path, bundle)
 	have := live.client
@@ -226,11 +237,8 @@ func (i *Injector) entryPatch(live view, e Entry, bundle []byte) map[string]any 
 	if !reflect.DeepEqual(have, want) {
 		patch["clientConfig"] = map[string]any{"caBundle": bundle, "service": want.Service, "url": want.URL}
 	}
-	if c := e.condition(i.Gates); c != "" && live.name == e.Name {
-		mine := admissionv1.MatchCondition{Name: MatchConditionName, Expression: c}
-		if !slices.Contains(live.conditions, mine) {
-			patch["matchConditions"] = []admissionv1.MatchCondition{mine}
-		}
+	if condition != "" {
+		patch["matchConditions"] = conditionPatch(condition)
 	}
 	if len(patch) == 1 {
 		return nil

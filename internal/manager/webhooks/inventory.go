@@ -9,6 +9,7 @@ import (
 	"k8s.io/component-base/featuregate"
 
 	"kruise.io/kruise/internal/manager/gates"
+	"kruise.io/kruise/internal/podadmission/concern"
 )
 
 // Names of the configuration objects; contract (platform 2.2).
@@ -19,7 +20,7 @@ const (
 	ConvertPath = "/convert"
 )
 
-// MatchConditionName is the one match condition that the manager keeps in step with its gates; others are left alone.
+// MatchConditionName is the one match condition that the manager keeps in step with what exists; others are left alone.
 const MatchConditionName = "kruise-concerns"
 
 // Entry is one webhook. Paths and names are contract: documentation and alerts quote them (platform 7.2).
@@ -36,8 +37,8 @@ type Entry struct {
 	SkipSystemNamespaces bool
 	// Gate switches the webhook; empty means always.
 	Gate featuregate.Feature
-	// Condition is the CEL expression that keeps unconcerned objects in the apiserver; nil or "" means all objects.
-	Condition func(featuregate.FeatureGate) string
+	// Pods are the requests of a pod webhook. It carries a match condition that keeps unconcerned pods in the apiserver.
+	Pods []concern.Request
 }
 
 var (
@@ -55,7 +56,7 @@ func Inventory() []Entry {
 			Name: "mpod.kb.io", Path: "/mutate-pod", Mutating: true, Operations: create,
 			Groups: []string{""}, Versions: []string{"v1"}, Resources: []string{"pods"},
 			SideEffects: admissionv1.SideEffectClassNoneOnDryRun, SkipSystemNamespaces: true,
-			Gate: gates.PodWebhook, Condition: podConcerns,
+			Gate: gates.PodWebhook, Pods: []concern.Request{concern.Create},
 		},
 		kruise("mcloneset.kb.io", "/mutate-apps-kruise-io-cloneset", true, createUpdate, "clonesets"),
 		kruise("mcontainerrecreaterequest.kb.io", "/mutate-apps-kruise-io-containerrecreaterequest", true, createUpdate, "containerrecreaterequests"),
@@ -78,29 +79,8 @@ func kruise(name, path string, mutating bool, ops []admissionv1.OperationType, r
 	}
 }
 
-// podConcerns lets only those pods leave the apiserver that some feature has business with. A missing key must not
-// raise an error: under failurePolicy Fail that would refuse the pod.
-func podConcerns(g featuregate.FeatureGate) string {
-	if g.Enabled(gates.KruisePodReadinessGate) {
-		return "true"
-	}
-	// A pod of ours that carries the readiness gate already lacks nothing that its owner is a reason for.
-	return `has(object.metadata.ownerReferences) && object.metadata.ownerReferences.exists(o, o.apiVersion.startsWith("apps.kruise.io/"))` +
-		` && !(has(object.spec.readinessGates) && object.spec.readinessGates.exists(r, r.conditionType == "KruisePodReady"))` +
-		` || has(object.metadata.annotations) && "apps.kruise.io/container-launch-priority" in object.metadata.annotations` +
-		` || object.spec.containers.exists(c, has(c.env) && c.env.exists(e, e.name == "KRUISE_CONTAINER_PRIORITY"))`
-}
-
 // Enabled tells whether the entry is served under the gates.
 func (e Entry) Enabled(g featuregate.FeatureGate) bool { return e.Gate == "" || g.Enabled(e.Gate) }
-
-// condition is the expression, empty if there is none.
-func (e Entry) condition(g featuregate.FeatureGate) string {
-	if e.Condition == nil {
-		return ""
-	}
-	return e.Condition(g)
-}
 
 // contractPaths are all paths that some version of OpenKruise or Kruise serves. A live entry with one of them that we
 // don't serve is removed; an entry with any other path belongs to a version we don't know and is left alone.

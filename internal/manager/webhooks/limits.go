@@ -10,8 +10,12 @@ import (
 	"io"
 	"net/http"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 )
 
 const (
@@ -43,8 +47,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		s.mux.ServeHTTP(w, r)
 		return
 	}
-	if s.clientCAs != nil && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
-		http.Error(w, "a client certificate is required", http.StatusUnauthorized)
+	// No apiserver has a certificate for conversion: its configuration of webhook clients is for admission only. And a
+	// forged conversion gives back nothing but what was sent.
+	if s.clientCAs != nil && path != ConvertPath && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+		s.refuse(w, r, http.StatusUnauthorized, "a client certificate is required")
 		return
 	}
 	// The body comes first: a slow sender must not hold one of the places of those who have something to say.
@@ -57,27 +63,46 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}()
 	switch {
 	case errors.Is(err, errTooLarge):
-		http.Error(w, fmt.Sprintf("the body is larger than %d MiB", limitOf(path)>>20), http.StatusRequestEntityTooLarge)
+		s.refuse(w, r, http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d MiB", limitOf(path)>>20))
 		return
 	case errors.Is(err, errBusy):
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		s.refuse(w, r, http.StatusServiceUnavailable, err.Error())
 		return
 	case err != nil:
-		http.Error(w, "reading the body: "+err.Error(), http.StatusBadRequest)
+		s.refuse(w, r, http.StatusBadRequest, "reading the body: "+err.Error())
 		return
 	}
 	if path != ConvertPath && tooDeep(body) {
-		http.Error(w, fmt.Sprintf("the body is nested deeper than %d levels", maxDepth), http.StatusBadRequest)
+		s.refuse(w, r, http.StatusBadRequest, fmt.Sprintf("the body is nested deeper than %d levels", maxDepth))
 		return
 	}
 	s.conns.proven(r.Context())
 	leave, ok := s.admit(path)
 	if !ok {
-		http.Error(w, "too many requests in flight", http.StatusServiceUnavailable)
+		s.refuse(w, r, http.StatusServiceUnavailable, "too many requests in flight")
 		return
 	}
 	handled = true
 	s.handle(w, r, body, func() { leave(); release() })
+}
+
+// requests is controller-runtime's counter, by which dashboards and alerts go. It counts what reaches handlers; what
+// the limits keep from them belongs there, too (security 5.4).
+var requests = func() *prometheus.CounterVec {
+	c := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "controller_runtime_webhook_requests_total", Help: "Total number of admission requests by HTTP status code.",
+	}, []string{"webhook", "code"})
+	var already prometheus.AlreadyRegisteredError
+	if err := ctrlmetrics.Registry.Register(c); errors.As(err, &already) {
+		return already.ExistingCollector.(*prometheus.CounterVec)
+	}
+	return c // not counted together, should the library have renamed its own
+}()
+
+// refuse answers without asking the handler.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, status int, why string) {
+	requests.WithLabelValues(s.route(r), strconv.Itoa(status)).Inc()
+	http.Error(w, why, status)
 }
 
 func limitOf(path string) int64 {
@@ -167,7 +192,7 @@ func (s *Server) handle(w http.ResponseWriter, r *http.Request, body []byte, lea
 			answer.copyTo(w)
 		default:
 			deadlines.WithLabelValues(s.route(r)).Inc()
-			http.Error(w, "no answer within 80% of the timeout", http.StatusInternalServerError)
+			s.refuse(w, r, http.StatusInternalServerError, "no answer within 80% of the timeout")
 		}
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"kruise.io/kruise/internal/manager/gates"
+	"kruise.io/kruise/internal/podadmission/concern"
 )
 
 // Endpoint is where the apiserver finds the webhook server: at Host and Port, or behind a Service if Host is empty.
@@ -101,10 +102,11 @@ func (e Entry) validating(at Endpoint, g featuregate.FeatureGate, ownNamespace s
 	if e.SkipSystemNamespaces {
 		w.NamespaceSelector = &metav1.LabelSelector{MatchExpressions: []metav1.LabelSelectorRequirement{{
 			Key: "kubernetes.io/metadata.name", Operator: metav1.LabelSelectorOpNotIn,
-			Values: []string{metav1.NamespaceSystem, ownNamespace},
+			Values: outside(ownNamespace),
 		}}}
 	}
-	if c := e.condition(g); c != "" {
+	if len(e.Pods) > 0 {
+		c := concern.For(Concerns(g), e.Pods...).Expression(outside(ownNamespace))
 		w.MatchConditions = []admissionv1.MatchCondition{{Name: MatchConditionName, Expression: c}}
 	}
 	return w

@@ -31,8 +31,9 @@ import (
 )
 
 const (
-	sidecarSetHash = "kruise.io/sidecarset-hash"
-	kruiseGroup    = "apps.kruise.io/"
+	// SidecarSetHashKey is the annotation of pods that carry sidecars of ours.
+	SidecarSetHashKey = "kruise.io/sidecarset-hash"
+	kruiseGroup       = "apps.kruise.io/"
 	// envTimeout is the limit of running env in a container, and the wait after it failed.
 	envTimeout = 3 * time.Second
 	// firstDelay and maxDelay bound the time between seeing an outdated environment and stopping the container: the
@@ -65,7 +66,7 @@ type attempt struct {
 
 // Concerns says whether the pod's containers are reported: those of our workloads, and those with sidecars of ours.
 func Concerns(p *corev1.Pod) bool {
-	if _, ok := p.Annotations[sidecarSetHash]; ok {
+	if _, ok := p.Annotations[SidecarSetHashKey]; ok {
 		return true
 	}
 	owner := metav1.GetControllerOf(p)

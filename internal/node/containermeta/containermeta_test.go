@@ -143,7 +143,7 @@ func TestReport(t *testing.T) {
 		if Concerns(p) {
 			t.Error("a bare pod is reported")
 		}
-		p.Annotations[sidecarSetHash] = "x"
+		p.Annotations[SidecarSetHashKey] = "x"
 		if !Concerns(p) {
 			t.Error("a pod with sidecars is not reported")
 		}

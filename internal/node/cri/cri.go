@@ -8,13 +8,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
 
-	internalapi "k8s.io/cri-api/pkg/apis"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	remote "k8s.io/cri-client/pkg"
 )
@@ -38,6 +39,7 @@ type Images interface {
 
 // Containers are the calls about containers.
 type Containers interface {
+	Version(ctx context.Context, apiVersion string) (*runtimeapi.VersionResponse, error)
 	ListContainers(ctx context.Context, filter *runtimeapi.ContainerFilter) ([]*runtimeapi.Container, error)
 	ContainerStatus(ctx context.Context, id string, verbose bool) (*runtimeapi.ContainerStatusResponse, error)
 	StopContainer(ctx context.Context, id string, graceSeconds int64) error
@@ -57,11 +59,20 @@ type Runtime struct {
 // candidates are the sockets below the mounted directory, in the order of preference (node-agent 5.2).
 var candidates = []string{
 	"containerd.sock", "containerd/containerd.sock", "crio.sock", "crio/crio.sock", "cri-dockerd.sock", "cri-dockerd/cri-dockerd.sock",
+	"k3s/containerd/containerd.sock",
 }
+
+// windowsEndpoint is the only one there is on Windows (node-agent 5.6).
+const windowsEndpoint = "npipe://./pipe/containerd-containerd"
 
 // Sockets returns the endpoints to try: dir/file alone if a file is given, else all known ones that exist. The error
 // names what was looked for.
-func Sockets(dir, file string) ([]string, error) {
+func Sockets(dir, file string) ([]string, error) { return sockets(runtime.GOOS, dir, file) }
+
+func sockets(system, dir, file string) ([]string, error) {
+	if system == "windows" {
+		return []string{windowsEndpoint}, nil
+	}
 	names := candidates
 	if file != "" {
 		names = []string{file}
@@ -75,7 +86,11 @@ func Sockets(dir, file string) ([]string, error) {
 		}
 	}
 	if len(endpoints) == 0 {
-		return nil, fmt.Errorf("%w: none of %s exists", ErrNoSocket, strings.Join(tried, ", "))
+		hint := ""
+		if _, err := os.Stat(filepath.Join(dir, "docker.sock")); err == nil {
+			hint = "; there is a docker.sock: docker needs cri-dockerd to serve CRI"
+		}
+		return nil, fmt.Errorf("%w: none of %s exists%s", ErrNoSocket, strings.Join(tried, ", "), hint)
 	}
 	return endpoints, nil
 }
@@ -95,29 +110,52 @@ func Connect(ctx context.Context, endpoints []string) (runtimes []*Runtime, drop
 	return runtimes, errors.Join(errs...)
 }
 
-func connect(ctx context.Context, endpoint string) (*Runtime, error) {
+func connect(ctx context.Context, endpoint string) (r *Runtime, err error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	var opened []any
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, service := range opened { // tried again and again, so nothing may be left behind
+			if c, ok := service.(io.Closer); ok {
+				_ = c.Close()
+			}
+		}
+	}()
 	images, err := remote.NewRemoteImageServiceBuilder().WithEndpoint(endpoint).WithConnectionTimeout(probeTimeout).Build(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("image service: %w", err)
 	}
-	if _, err := images.ImageFsInfo(ctx); err != nil {
-		return nil, fmt.Errorf("ImageFsInfo: %w", err)
-	}
-	if _, err := images.ListImages(ctx, nil); err != nil {
-		return nil, fmt.Errorf("ListImages: %w", err)
-	}
-	var containers internalapi.RuntimeService
-	containers, err = remote.NewRemoteRuntimeServiceBuilder().WithEndpoint(endpoint).WithConnectionTimeout(callTimeout).Build(ctx)
+	opened = append(opened, images)
+	containers, err := remote.NewRemoteRuntimeServiceBuilder().WithEndpoint(endpoint).WithConnectionTimeout(callTimeout).Build(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("runtime service: %w", err)
 	}
-	version, err := containers.Version(ctx, "")
+	opened = append(opened, containers)
+	calls := &measured{images: images, containers: containers}
+	if _, err := calls.ImageFsInfo(ctx); err != nil {
+		return nil, fmt.Errorf("ImageFsInfo: %w", err)
+	}
+	if _, err := calls.ListImages(ctx, nil); err != nil {
+		return nil, fmt.Errorf("ListImages: %w", err)
+	}
+	version, err := calls.Version(ctx, "")
 	if err != nil {
 		return nil, fmt.Errorf("version: %w", err)
 	}
-	return &Runtime{Name: version.RuntimeName, Endpoint: endpoint, Images: images, Containers: containers}, nil
+	return &Runtime{Name: version.RuntimeName, Endpoint: endpoint, Images: calls, Containers: calls}, nil
+}
+
+// Ping says whether the runtime answers within 5 seconds.
+func (r *Runtime) Ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, callTimeout)
+	defer cancel()
+	if _, err := r.Version(ctx, ""); err != nil {
+		return fmt.Errorf("container runtime %s at %s does not answer: %w", r.Name, r.Endpoint, err)
+	}
+	return nil
 }
 
 // ByContainerID returns the runtime that a container ID such as "containerd://…" names, and the ID without the scheme.

@@ -10,12 +10,13 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/pkg/credentialprovider"
-	"k8s.io/kubernetes/pkg/credentialprovider/plugin"
 	"k8s.io/kubernetes/pkg/credentialprovider/secrets"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -42,9 +43,10 @@ type Keyring struct {
 	// Namespace is the only one whose secrets are read.
 	Namespace string
 
-	node  credentialprovider.DockerKeyring
-	mu    sync.Mutex
-	known map[types.NamespacedName]knownSecret
+	plugins *Plugins
+	node    credentialprovider.DockerKeyring
+	mu      sync.Mutex
+	known   map[types.NamespacedName]knownSecret
 }
 
 type knownSecret struct {
@@ -52,23 +54,12 @@ type knownSecret struct {
 	at     time.Time
 }
 
-// NewKeyring returns a Keyring. Plugins must have been registered before.
-func NewKeyring(reader client.Reader, namespace string) *Keyring {
+// NewKeyring returns a Keyring. plugins may be nil.
+func NewKeyring(reader client.Reader, namespace string, plugins *Plugins) *Keyring {
 	return &Keyring{
-		Reader: reader, Namespace: namespace, known: map[types.NamespacedName]knownSecret{},
-		node: credentialprovider.UnionDockerKeyring{
-			credentialprovider.NewDefaultDockerKeyring(),
-			plugin.NewExternalCredentialProviderDockerKeyring("", "", "", ""),
-		},
+		Reader: reader, Namespace: namespace, known: map[types.NamespacedName]knownSecret{}, plugins: plugins,
+		node: credentialprovider.UnionDockerKeyring{credentialprovider.NewDefaultDockerKeyring(), plugins},
 	}
-}
-
-// RegisterPlugins registers the credential providers of a kubelet-style configuration (node-agent 3.2).
-func RegisterPlugins(configFile, binDir string) error {
-	if err := plugin.RegisterCredentialProviderPlugins(configFile, binDir, nil, nil); err != nil {
-		return fmt.Errorf("credential provider plugins of %s: %w", configFile, err)
-	}
-	return nil
 }
 
 // For implements Credentials. A secret that was copied for jobs is used only for tasks of those jobs (security 5.3.1).
@@ -79,7 +70,7 @@ func (k *Keyring) For(ctx context.Context, image reference.Image, refs []appsv1b
 		if ref.Namespace != k.Namespace {
 			continue
 		}
-		s, err := k.get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name})
+		s, err := k.get(ctx, types.NamespacedName{Namespace: ref.Namespace, Name: ref.Name}, owners)
 		if err != nil {
 			reason := "can't be read"
 			if apierrors.IsNotFound(err) {
@@ -121,15 +112,18 @@ func usableBy(s *corev1.Secret, owners []corev1.ObjectReference) bool {
 	return slices.ContainsFunc(owners, func(o corev1.ObjectReference) bool { return slices.Contains(jobs, o.Namespace+"/"+o.Name) })
 }
 
-func (k *Keyring) get(ctx context.Context, key types.NamespacedName) (*corev1.Secret, error) {
+// get returns a secret. One that is remembered may not know yet of a job that came after it was read, so what it refuses
+// is read again.
+func (k *Keyring) get(ctx context.Context, key types.NamespacedName, owners []corev1.ObjectReference) (*corev1.Secret, error) {
 	k.mu.Lock()
 	known, ok := k.known[key]
 	k.mu.Unlock()
-	if ok && time.Since(known.at) < secretLife {
+	if ok && time.Since(known.at) < secretLife && usableBy(known.secret, owners) {
 		return known.secret, nil
 	}
 	s := &corev1.Secret{}
-	if err := k.Reader.Get(ctx, key, s); err != nil {
+	// The client library would log what it reads at high levels (security 5.11).
+	if err := k.Reader.Get(klog.NewContext(ctx, logr.Discard()), key, s); err != nil {
 		return nil, err
 	}
 	k.mu.Lock()
@@ -140,6 +134,7 @@ func (k *Keyring) get(ctx context.Context, key types.NamespacedName) (*corev1.Se
 
 // Forget implements Credentials.
 func (k *Keyring) Forget() {
+	k.plugins.forget()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	clear(k.known)

@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/imagepull/reference"
 	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/node/cri/fakecri"
 )
@@ -32,6 +33,8 @@ type agent struct {
 	cri    *fakecri.Server
 	puller *Puller
 	events *record.FakeRecorder
+	// plugins are used by the puller after a restart.
+	plugins *Plugins
 }
 
 func newAgent(t *testing.T, server *fakecri.Server, workers int, objects ...client.Object) *agent {
@@ -52,7 +55,7 @@ func newAgent(t *testing.T, server *fakecri.Server, workers int, objects ...clie
 func (a *agent) restart(r *cri.Runtime, workers int) {
 	a.puller = New(Options{
 		Client: a.Client, Images: func() (cri.Images, error) { return r, nil },
-		Credentials: NewKeyring(a.Client, "config"), Recorder: a.events, MaxWorkers: workers, Delay: time.Millisecond,
+		Credentials: NewKeyring(a.Client, "config", a.plugins), Recorder: a.events, MaxWorkers: workers, Delay: time.Millisecond,
 	})
 	a.puller.limiter.SetLimit(1000)
 	a.Cleanup(a.puller.Close)
@@ -253,5 +256,35 @@ func TestCredentials(t *testing.T) {
 	}
 	if m := n.Status.ImageStatuses["reg.example.com/app"].Tags[0].Message; !strings.Contains(m, "gone not found") {
 		t.Errorf("message %q", m)
+	}
+}
+
+// A secret that was read before a job came is read again for that job, although it is remembered.
+func TestCredentialsOfLaterJobs(t *testing.T) {
+	s := &corev1.Secret{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "config", Name: "ours", Annotations: map[string]string{appsv1beta1.ImagePullJobReferencesKey: "ns/first"}},
+		Type:       corev1.SecretTypeDockerConfigJson,
+		Data:       map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{"reg.example.com":{"username":"u","password":"x"}}}`)},
+	}
+	c := fake.NewClientBuilder().WithObjects(s).Build()
+	k := NewKeyring(c, "config", nil)
+	logins := func(job string) int {
+		t.Helper()
+		found, _, err := k.For(t.Context(), reference.Image{Name: "reg.example.com/app", Tag: "1"},
+			[]appsv1beta1.ReferenceObject{{Namespace: "config", Name: "ours"}}, []corev1.ObjectReference{{Namespace: "ns", Name: job}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return len(found)
+	}
+	if first, second := logins("first"), logins("second"); first != 1 || second != 0 {
+		t.Errorf("%d and %d logins before the second job is known", first, second)
+	}
+	s.Annotations[appsv1beta1.ImagePullJobReferencesKey] = "ns/second"
+	if err := c.Update(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if n := logins("second"); n != 1 {
+		t.Errorf("%d logins for the second job", n)
 	}
 }

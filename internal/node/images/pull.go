@@ -37,6 +37,7 @@ type pull struct {
 	entry  appsv1beta1.ImageSpec
 	tag    appsv1beta1.ImageTagSpec
 	task   *task
+	pulled bool // rather than found
 }
 
 // run waits for a slot, pulls, and reports, unless ctx ends before.
@@ -57,9 +58,18 @@ func (j *pull) run(ctx context.Context) {
 		}
 	})
 	p.wake(j.node)
+	began := time.Now()
 	id, err := j.attempts(ctx)
 	if ctx.Err() != nil {
 		return
+	}
+	switch {
+	case err != nil:
+		count("failed", time.Since(began))
+	case j.pulled:
+		count("pulled", time.Since(began))
+	default:
+		count("present", time.Since(began))
 	}
 	message := ""
 	if err != nil {
@@ -159,6 +169,7 @@ func (j *pull) attempt(ctx context.Context, timeout time.Duration, last bool) (s
 	var errs []error
 	for _, login := range logins {
 		if _, err = images.PullImage(ctx, &runtimeapi.ImageSpec{Image: j.image.String()}, login, j.sandbox()); err == nil {
+			j.pulled = true
 			if id, err := j.present(ctx, images); err == nil {
 				return id, nil
 			}

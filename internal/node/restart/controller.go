@@ -5,6 +5,7 @@ package restart
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,13 +13,18 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/record"
+	"k8s.io/client-go/util/workqueue"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
@@ -29,6 +35,10 @@ const (
 	// safetyPoll is when a request that is being executed is looked at although nobody said anything.
 	safetyPoll   = 5 * time.Second
 	defaultGrace = 30 // seconds
+	// patchAttempts bounds how often a status is written anew because somebody else was faster, and refreshLimit how long
+	// to wait for the cache to show what they wrote.
+	patchAttempts = 5
+	refreshLimit  = 10 * time.Second
 )
 
 // Reconciler executes the ContainerRecreateRequests of one node. Its requests name pods: the requests for one pod are
@@ -43,6 +53,54 @@ type Reconciler struct {
 	NodeName string
 	// AllowPreStopHost lets HTTP hooks name a host.
 	AllowPreStopHost bool
+
+	mu sync.Mutex
+	// stops has the requests for which containers are being stopped; closing the channel withdraws.
+	stops map[types.UID]chan struct{}
+}
+
+// Events maps requests to the pods they are about, and ends hooks that run for a request that is deleted or was ended by
+// the manager (W11): their pod's key is taken until the hooks return, so a reconcile could not.
+func (r *Reconciler) Events() handler.EventHandler {
+	next := handler.EnqueueRequestsFromMapFunc(PodOf)
+	return handler.Funcs{
+		CreateFunc: next.Create,
+		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			if crr, ok := e.ObjectNew.(*appsv1beta1.ContainerRecreateRequest); ok && (crr.DeletionTimestamp != nil || crr.Status.CompletionTime != nil) {
+				r.withdraw(crr.UID)
+			}
+			next.Update(ctx, e, q)
+		},
+		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			r.withdraw(e.Object.GetUID())
+			next.Delete(ctx, e, q)
+		},
+	}
+}
+
+func (r *Reconciler) withdraw(request types.UID) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if c := r.stops[request]; c != nil {
+		close(c)
+		delete(r.stops, request)
+	}
+}
+
+// begin notes that containers are being stopped for a request until end is called.
+func (r *Reconciler) begin(request types.UID) (withdrawn <-chan struct{}, end func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stops == nil {
+		r.stops = map[types.UID]chan struct{}{}
+	}
+	c := make(chan struct{})
+	r.stops[request] = c
+	return c, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.stops, request)
+	}
 }
 
 // PodOf maps a request to the pod it is about: every event of a request, its end included, lets the next one go on (W1).
@@ -161,14 +219,23 @@ func (r *Reconciler) stop(ctx context.Context, crr *appsv1beta1.ContainerRecreat
 			return err
 		}
 	}
+	withdrawn, end := r.begin(crr.UID)
+	defer end()
+	if now, err := r.reload(ctx, crr); err != nil || now == nil {
+		return err // it went while nobody listened
+	}
 	errs := make([]error, len(which))
 	var wg sync.WaitGroup
 	for at, i := range which {
 		wg.Go(func() {
-			errs[at] = r.stopOne(ctx, crr, p, rt, &crr.Spec.Containers[i], current[crr.Spec.Containers[i].Name].container)
+			errs[at] = r.stopOne(ctx, crr, p, rt, &crr.Spec.Containers[i], current[crr.Spec.Containers[i].Name].container, withdrawn)
+			count(errs[at])
 		})
 	}
 	wg.Wait()
+	if slices.ContainsFunc(errs, func(err error) bool { return errors.Is(err, ErrWithdrawn) }) {
+		return nil // there is nobody to tell
+	}
 	return r.patch(ctx, crr, func(st *appsv1beta1.ContainerRecreateRequestStatus) {
 		for at, i := range which {
 			c := &st.ContainerRecreateStates[i]
@@ -179,7 +246,19 @@ func (r *Reconciler) stop(ctx context.Context, crr *appsv1beta1.ContainerRecreat
 	})
 }
 
-func (r *Reconciler) stopOne(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest, p *corev1.Pod, rt *cri.Runtime, c *appsv1beta1.ContainerRecreateRequestContainer, now *runtimeapi.Container) error {
+// reload returns the request as it is now, nil if it is gone or over.
+func (r *Reconciler) reload(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest) (*appsv1beta1.ContainerRecreateRequest, error) {
+	now := &appsv1beta1.ContainerRecreateRequest{}
+	if err := r.Client.Get(ctx, client.ObjectKeyFromObject(crr), now); err != nil {
+		return nil, client.IgnoreNotFound(err)
+	}
+	if now.UID != crr.UID || now.DeletionTimestamp != nil || now.Status.CompletionTime != nil {
+		return nil, nil
+	}
+	return now, nil
+}
+
+func (r *Reconciler) stopOne(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest, p *corev1.Pod, rt *cri.Runtime, c *appsv1beta1.ContainerRecreateRequestContainer, now *runtimeapi.Container, withdrawn <-chan struct{}) error {
 	if d := crr.Spec.ActiveDeadlineSeconds; d != nil { // the request must not outlive its deadline in a hook (W11)
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithDeadline(ctx, crr.CreationTimestamp.Add(time.Duration(*d)*time.Second+minGrace*time.Second))
@@ -192,8 +271,11 @@ func (r *Reconciler) stopOne(ctx context.Context, crr *appsv1beta1.ContainerRecr
 	}
 	tell(corev1.EventTypeNormal, "Killing", fmt.Sprintf("Stopping container %s by ContainerRecreateRequest %s", c.Name, crr.Name))
 	s := &Stop{
-		Runtime: rt, ID: now.Id, PreStop: c.PreStop, Ports: c.Ports, GraceSeconds: defaultGrace, AllowHost: r.AllowPreStopHost,
+		Runtime: rt, ID: now.Id, PreStop: c.PreStop, Ports: c.Ports, GraceSeconds: defaultGrace, AllowHost: r.AllowPreStopHost, Withdrawn: withdrawn,
 		OnHookFailure: func(err error) {
+			if errors.Is(err, ErrWithdrawn) {
+				return
+			}
 			tell(corev1.EventTypeWarning, "FailedPreStopHook", "PreStop hook failed: "+err.Error())
 		},
 	}
@@ -276,18 +358,44 @@ func (r *Reconciler) complete(ctx context.Context, crr *appsv1beta1.ContainerRec
 		st.CompletionTime = ptr.To(metav1.Now())
 	})
 	if err == nil {
+		for i := range states {
+			results.WithLabelValues(string(states[i].Phase)).Inc()
+		}
 		r.Recorder.Event(&corev1.ObjectReference{APIVersion: appsv1beta1.GroupVersion.String(), Kind: "ContainerRecreateRequest",
 			Namespace: crr.Namespace, Name: crr.Name, UID: crr.UID}, corev1.EventTypeNormal, "Completed", message)
 	}
 	return err
 }
 
-// patch writes the fields of the status that are the agent's.
+// patch writes the fields of the status that are the agent's. A request that the manager has ended meanwhile stays ended:
+// what became of it is written onto what the apiserver has, or not at all.
 func (r *Reconciler) patch(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest, change func(*appsv1beta1.ContainerRecreateRequestStatus)) error {
-	base := crr.DeepCopy()
-	change(&crr.Status)
-	if err := r.Client.Status().Patch(ctx, crr, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("status of ContainerRecreateRequest %s: %w", client.ObjectKeyFromObject(crr), err)
+	for attempt := 0; ; attempt++ {
+		base := crr.DeepCopy()
+		change(&crr.Status)
+		err := r.Client.Status().Patch(ctx, crr, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}))
+		if client.IgnoreNotFound(err) == nil {
+			return nil
+		}
+		if !apierrors.IsConflict(err) || attempt == patchAttempts {
+			return fmt.Errorf("status of ContainerRecreateRequest %s: %w", client.ObjectKeyFromObject(crr), err)
+		}
+		if err := r.refresh(ctx, crr, base); err != nil {
+			return client.IgnoreNotFound(err)
+		}
+		if crr.UID != base.UID || crr.Status.CompletionTime != nil {
+			return nil
+		}
+		if len(crr.Status.ContainerRecreateStates) != len(base.Status.ContainerRecreateStates) {
+			return fmt.Errorf("status of ContainerRecreateRequest %s was changed by somebody else", client.ObjectKeyFromObject(crr))
+		}
 	}
-	return nil
+}
+
+// refresh waits until the cache has another version of the request than base, and reads it.
+func (r *Reconciler) refresh(ctx context.Context, crr, base *appsv1beta1.ContainerRecreateRequest) error {
+	return wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, refreshLimit, true, func(ctx context.Context) (bool, error) {
+		err := r.Client.Get(ctx, client.ObjectKeyFromObject(base), crr)
+		return crr.ResourceVersion != base.ResourceVersion, err
+	})
 }

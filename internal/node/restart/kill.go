@@ -16,6 +16,8 @@ import (
 	"strings"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
@@ -39,27 +41,50 @@ type Stop struct {
 	AllowHost bool
 	// GraceSeconds is the time for hook and SIGTERM together.
 	GraceSeconds int64
+	// Withdrawn, when it is closed while the hook runs, ends the hook and leaves the container running; nil for never.
+	Withdrawn <-chan struct{}
 	// OnHookFailure is told why a hook failed; the container is stopped all the same.
 	OnHookFailure func(error)
 }
+
+// ErrWithdrawn says that nobody wanted the container stopped any more before it got a signal.
+var ErrWithdrawn = errors.New("withdrawn")
 
 // Run runs the hook and stops the container (container-restart 5.4.1).
 func (s *Stop) Run(ctx context.Context) error {
 	grace := s.GraceSeconds
 	if s.PreStop != nil && grace > 0 {
 		started := time.Now()
-		hookCtx, cancel := context.WithTimeout(ctx, time.Duration(grace)*time.Second)
-		err := s.hook(hookCtx)
-		cancel()
-		if err != nil && s.OnHookFailure != nil {
+		if err := s.runHook(ctx, time.Duration(grace)*time.Second); err != nil && s.OnHookFailure != nil {
 			s.OnHookFailure(err)
 		}
 		grace -= int64(time.Since(started) / time.Second)
 	}
-	if err := s.Runtime.StopContainer(ctx, s.ID, max(grace, minGrace)); err != nil {
+	select {
+	case <-s.Withdrawn:
+		return ErrWithdrawn
+	default:
+	}
+	err := s.Runtime.StopContainer(ctx, s.ID, max(grace, minGrace))
+	if err != nil && status.Code(err) != codes.NotFound { // one that is gone is stopped
 		return fmt.Errorf("stopping container %s: %w", s.ID, err)
 	}
 	return nil
+}
+
+func (s *Stop) runHook(ctx context.Context, limit time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- s.hook(ctx) }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.Withdrawn:
+		cancel()
+		<-done
+		return ErrWithdrawn
+	}
 }
 
 func (s *Stop) hook(ctx context.Context) error {

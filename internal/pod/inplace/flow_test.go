@@ -177,7 +177,7 @@ func TestImageCompletion(t *testing.T) {
 }
 
 func TestCompletionByAgent(t *testing.T) {
-	for i, name := range []string{"S_inplace_update_6/kubelet 1.31 and later", "S_inplace_update_6/kubelet before"} {
+	for i, name := range []string{"S_inplace_update_6/S_container_meta_A16/kubelet 1.31 and later", "S_inplace_update_6/S_container_meta_A16/kubelet before"} {
 		t.Run(name, func(t *testing.T) {
 			w, edits := updating(t, allOn, template(container("app", "app:v1")), template(container("app", "app:v2")))
 			w.apply(edits, -1)
@@ -261,6 +261,15 @@ func TestEnvFromMetadata(t *testing.T) {
 		}
 		return p
 	}
+	t.Run("S_container_meta_A17", func(t *testing.T) {
+		w, edits := updating(t, allOn, tmpl("1"), tmpl("2"))
+		w.apply(edits, -1)
+		delete(w.pod.Annotations, pub.RuntimeContainersMetaKey)
+		statusOf(w.pod, "app").ContainerID = "containerd://restarted"
+		if Complete(w.pod, allOn, w.now.Add(time.Hour)) {
+			t.Error("complete without a report")
+		}
+	})
 	t.Run("S_inplace_update_14/agent decides", func(t *testing.T) {
 		w, edits := updating(t, allOn, tmpl("1"), tmpl("2"))
 		w.apply(edits, -1)

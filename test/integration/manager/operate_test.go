@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -30,6 +31,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/api/apps/pub"
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/delegation"
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/install"
@@ -262,6 +265,72 @@ func TestSecureMetrics_S_security_37(t *testing.T) {
 	}
 }
 
+// TestDelegatedCapability: who may write ContainerRecreateRequests but not delete pods is warned, or refused with Enforce.
+func TestDelegatedCapability(t *testing.T) {
+	installed(t, install.Options{CRDs: append(slices.Clone(someCRDs), "containerrecreaterequests.apps.kruise.io")})
+	admin := rbacClient(t)
+	meta := metav1.ObjectMeta{Name: "recreate-test"}
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "delegated"}, Spec: corev1.PodSpec{
+		Containers: []corev1.Container{{Name: "main", Image: "registry.example/app:1"}}, TerminationGracePeriodSeconds: new(int64(0)),
+	}}
+	for _, obj := range []client.Object{
+		pod,
+		&rbacv1.ClusterRole{ObjectMeta: meta, Rules: []rbacv1.PolicyRule{{APIGroups: []string{"apps.kruise.io"}, Resources: []string{"containerrecreaterequests"}, Verbs: []string{"*"}}}},
+		&rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: meta.Name},
+			Subjects: []rbacv1.Subject{{Kind: "User", Name: "tenant"}}},
+	} {
+		if err := admin.Create(t.Context(), obj); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = admin.Delete(context.Background(), obj) })
+	}
+	eventually(t, 20*time.Second, "the pod runs", func() error {
+		err := kube.Get(t.Context(), client.ObjectKeyFromObject(pod), pod)
+		if err == nil && pod.Status.Phase != corev1.PodRunning {
+			err = fmt.Errorf("phase %s", pod.Status.Phase)
+		}
+		return err
+	})
+	for _, mode := range []string{delegation.Warn, delegation.Enforce} {
+		o := options(t)
+		o.DelegatedCheck = mode
+		m := run(t, o)
+		var warnings warningList
+		tenant := rest.CopyConfig(cfg)
+		tenant.Impersonate.UserName = "tenant"
+		tenant.WarningHandler = &warnings
+		c, err := client.New(tenant, client.Options{Scheme: kube.Scheme()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		crr := &appsv1beta1.ContainerRecreateRequest{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "delegated"},
+			Spec:       appsv1beta1.ContainerRecreateRequestSpec{PodName: pod.Name, Containers: []appsv1beta1.ContainerRecreateRequestContainer{{Name: "main"}}},
+		}
+		err = c.Create(t.Context(), crr)
+		const want = "user tenant lacks delete pods/delegated that this ContainerRecreateRequest would exercise"
+		switch mode {
+		case delegation.Warn:
+			if err != nil || !strings.Contains(strings.Join(warnings, "\n"), want) {
+				t.Errorf("%v, warnings %q", err, warnings)
+			}
+			_ = kube.Delete(t.Context(), crr)
+		default:
+			if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), want) {
+				t.Errorf("%v", err)
+			}
+		}
+		if err := m.stop(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+type warningList []string
+
+// HandleWarningHeader implements rest.WarningHandler.
+func (w *warningList) HandleWarningHeader(_ int, _, text string) { *w = append(*w, text) }
+
 // TestDrift: what somebody changed in a configuration is changed back and counted; what we change ourselves is not.
 func TestDrift(t *testing.T) {
 	installed(t, install.Options{})
@@ -287,6 +356,41 @@ func TestDrift(t *testing.T) {
 	if strings.Contains(metrics(t, m.MetricsAddr()), `kruise_webhook_cert_expiry_seconds 0`) {
 		t.Error("there is no expiry of the certificate")
 	}
+	cs := cloneSetNone("measured") // so that there is something to count
+	if err := kube.Create(t.Context(), cs); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = kube.Delete(context.Background(), cs) })
+	metricNames(t, m.MetricsAddr())
+}
+
+// metricNames: what dashboards and alerts are made of is there (platform 4.1).
+func metricNames(t *testing.T, addr string) {
+	t.Helper()
+	eventually(t, 20*time.Second, "all metrics are there", func() error {
+		page := metrics(t, addr)
+		var missing []string
+		for _, name := range strings.Fields(`kruise_manager_is_leader leader_election_master_status certwatcher_read_certificate_total
+			kruise_webhook_config_drift kruise_webhook_cert_expiry_seconds
+			controller_runtime_reconcile_total controller_runtime_reconcile_errors_total controller_runtime_terminal_reconcile_errors_total
+			controller_runtime_reconcile_panics_total controller_runtime_reconcile_time_seconds_bucket
+			controller_runtime_max_concurrent_reconciles controller_runtime_active_workers
+			controller_runtime_webhook_requests_total controller_runtime_webhook_latency_seconds_bucket controller_runtime_webhook_requests_in_flight
+			workqueue_depth workqueue_adds_total workqueue_queue_duration_seconds_bucket workqueue_work_duration_seconds_bucket
+			workqueue_unfinished_work_seconds workqueue_longest_running_processor_seconds workqueue_retries_total
+			rest_client_requests_total go_goroutines process_resident_memory_bytes`) {
+			if !strings.Contains(page, "\n"+name+"{") && !strings.Contains(page, "\n"+name+" ") {
+				missing = append(missing, name)
+			}
+		}
+		if !strings.Contains(page, `controller="cloneset-controller"`) {
+			missing = append(missing, "cloneset-controller")
+		}
+		if len(missing) > 0 {
+			return fmt.Errorf("missing: %v", missing)
+		}
+		return nil
+	})
 }
 
 // TestEndWithoutFailures: one of two replicas is asked to end while CloneSets are created all the time, and the

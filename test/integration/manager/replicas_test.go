@@ -300,9 +300,9 @@ func TestNamespace_S_platform_23(t *testing.T) {
 	}
 }
 
-// TestReadinessGate_S_pod_lifecycle_31: a pod of others gets neither gate nor condition; with KruisePodReadinessGate
+// TestReadinessGate_S_pod_lifecycle_31_S_container_restart_29: a pod of others gets neither gate nor condition; with KruisePodReadinessGate
 // it gets both. A pod with the gate that no CloneSet owns is given the condition.
-func TestReadinessGate_S_pod_lifecycle_31(t *testing.T) {
+func TestReadinessGate_S_pod_lifecycle_31_S_container_restart_29(t *testing.T) {
 	installed(t, install.Options{})
 	m := run(t, options(t))
 	create := func(name string, owner *metav1.OwnerReference) *corev1.Pod {

@@ -3,6 +3,12 @@
 package manager_test
 
 import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -37,5 +43,55 @@ func TestFreshInstall_S_platform_1(t *testing.T) {
 	}
 	if len(clientConfigs(t)) == 0 || len(conversions(t)) < 10 {
 		t.Error("there is nothing to inject into")
+	}
+}
+
+// TestAtRest: with every CRD installed and nothing to do, a manager is ready 10 s after its start and holds at most 60 MB.
+func TestAtRest(t *testing.T) {
+	crds, err := install.CRDs(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var all []string
+	for _, crd := range crds {
+		all = append(all, crd.Name)
+	}
+	installed(t, install.Options{CRDs: all})
+	bin, webhook := build(t), freeAddr(t)
+	_, port, err := net.SplitHostPort(webhook)
+	if err != nil {
+		t.Fatal(err)
+	}
+	number, err := strconv.Atoi(port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	p := startProcess(t, bin, webhook, number, "--feature-gates=ImagePullJobGate=true")
+	eventually(t, time.Minute, "the manager is ready", p.ready)
+	took := time.Since(begin)
+	eventually(t, 30*time.Second, "it leads", func() error {
+		if p.leader() != 1 {
+			return errors.New("it does not")
+		}
+		return nil
+	})
+	time.Sleep(10 * time.Second) // of rest, with one or two collections of garbage
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Skip(err) // not on Linux
+	}
+	var resident, anonymous int
+	for line := range strings.Lines(string(status)) {
+		_, _ = fmt.Sscanf(line, "VmRSS: %d kB", &resident)
+		_, _ = fmt.Sscanf(line, "RssAnon: %d kB", &anonymous)
+	}
+	t.Logf("ready after %s; resident %d kB, of which the program's own %d kB", took.Round(time.Millisecond), resident, anonymous)
+
+	if resident > 60_000 || resident == 0 {
+		t.Errorf("%d kB", resident)
+	}
+	if took > 10*time.Second {
+		t.Errorf("ready after %s", took)
 	}
 }

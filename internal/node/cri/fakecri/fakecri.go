@@ -33,6 +33,8 @@ type Server struct {
 	OnPull func(context.Context, *runtimeapi.PullImageRequest) error
 	OnStop func(*runtimeapi.StopContainerRequest) error
 	OnExec func(*runtimeapi.ExecSyncRequest) (*runtimeapi.ExecSyncResponse, error)
+	// OnList lets listing containers fail.
+	OnList func() error
 	// NoCRI makes ImageFsInfo answer Unimplemented, as a runtime without CRI v1 does.
 	NoCRI bool
 
@@ -50,12 +52,23 @@ type Server struct {
 // Start serves at path until the test ends.
 func (s *Server) Start(t *testing.T, path string) *Server {
 	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+	stop, err := s.Serve(path)
+	if err != nil {
 		t.Fatal(err)
+	}
+	t.Cleanup(stop)
+	return s
+}
+
+// Serve serves at path until stop is called, which breaks all connections. What the server remembers stays, so that it
+// can be served again, as a runtime that restarts.
+func (s *Server) Serve(path string) (stop func(), err error) {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
+		return nil, err
 	}
 	l, err := net.Listen("unix", path)
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
 	if s.Name == "" {
 		s.Name = "containerd"
@@ -68,11 +81,10 @@ func (s *Server) Start(t *testing.T, path string) *Server {
 		defer close(done)
 		_ = server.Serve(l) // ends by Stop
 	}()
-	t.Cleanup(func() {
+	return sync.OnceFunc(func() {
 		server.Stop()
 		<-done
-	})
-	return s
+	}), nil
 }
 
 // Connect starts the server in a directory of the test and returns a client.
@@ -145,6 +157,14 @@ func (s *Server) Run(podUID, name, id string, restarts int, annotations map[stri
 		Metadata: &runtimeapi.ContainerMetadata{Name: name}, State: runtimeapi.ContainerState_CONTAINER_RUNNING, Image: &runtimeapi.ImageSpec{}, ImageRef: "ref"}
 }
 
+// Remove makes the runtime forget a container.
+func (s *Server) Remove(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.containers = slices.DeleteFunc(s.containers, func(c *runtimeapi.Container) bool { return c.Id == id })
+	delete(s.states, id)
+}
+
 // Exit ends a container.
 func (s *Server) Exit(id string) {
 	s.mu.Lock()
@@ -201,6 +221,11 @@ func (s *Server) PullImage(ctx context.Context, r *runtimeapi.PullImageRequest) 
 
 // ListContainers implements the RuntimeService.
 func (s *Server) ListContainers(_ context.Context, r *runtimeapi.ListContainersRequest) (*runtimeapi.ListContainersResponse, error) {
+	if s.OnList != nil {
+		if err := s.OnList(); err != nil {
+			return nil, err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := &runtimeapi.ListContainersResponse{}
@@ -233,7 +258,11 @@ func (s *Server) ContainerStatus(_ context.Context, r *runtimeapi.ContainerStatu
 func (s *Server) StopContainer(_ context.Context, r *runtimeapi.StopContainerRequest) (*runtimeapi.StopContainerResponse, error) {
 	s.mu.Lock()
 	s.stops = append(s.stops, fmt.Sprintf("%s %d", r.ContainerId, r.Timeout))
+	_, known := s.states[r.ContainerId]
 	s.mu.Unlock()
+	if !known {
+		return nil, status.Errorf(codes.NotFound, "container %s", r.ContainerId)
+	}
 	if s.OnStop != nil {
 		if err := s.OnStop(r); err != nil {
 			return nil, err

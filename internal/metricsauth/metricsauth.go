@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package manager
+// Package metricsauth lets only those read metrics who may get the path, for both of our processes.
+package metricsauth
 
 import (
 	"context"
 	"crypto/sha256"
-	"crypto/tls"
 	"net/http"
 	"strings"
 	"sync"
@@ -19,37 +19,16 @@ import (
 	metricsserver "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 )
 
-// metricsOptions serve metrics, with MetricsSecure by HTTPS with the webhooks' certificate and to those who may get
-// /metrics.
-func (m *Manager) metricsOptions() metricsserver.Options {
-	o := metricsserver.Options{BindAddress: m.opts.MetricsAddr}
-	if o.BindAddress == "" {
-		o.BindAddress = "0"
-	}
-	if m.opts.MetricsSecure {
-		o.SecureServing = true
-		o.FilterProvider = func(*rest.Config, *http.Client) (metricsserver.Filter, error) {
-			auth := newMetricsAuth(m.live)
-			return func(log logr.Logger, next http.Handler) (http.Handler, error) { return auth.filter(log, next), nil }, nil
-		}
-		o.TLSOpts = []func(*tls.Config){func(c *tls.Config) {
-			c.GetCertificate, c.NextProtos = m.keeper.GetCertificate, []string{"http/1.1"}
-			c.MinVersion, c.CipherSuites = m.opts.Webhook.TLSMinVersion, m.opts.Webhook.CipherSuites
-		}}
-	}
-	return o
-}
-
-// metricsAuth asks the apiserver whose a bearer token is and whether that user may get the path (security 5.6).
+// Auth asks the apiserver whose a bearer token is and whether that user may get the path (security 5.6).
 // controller-runtime's filter does the same with k8s.io/apiserver, which adds 20 MB to the binary.
-type metricsAuth struct {
+type Auth struct {
 	asker client.Client
 
 	mu      sync.Mutex
-	answers map[[sha256.Size]byte]metricsAnswer
+	answers map[[sha256.Size]byte]answer
 }
 
-type metricsAnswer struct {
+type answer struct {
 	status int
 	until  time.Time
 }
@@ -60,11 +39,17 @@ const rememberFor = 30 * time.Second
 // rememberMax bounds what is remembered: anybody may send tokens.
 const rememberMax = 1000
 
-func newMetricsAuth(asker client.Client) *metricsAuth {
-	return &metricsAuth{asker: asker, answers: map[[sha256.Size]byte]metricsAnswer{}}
+// New returns an Auth that asks by a client which may create TokenReviews and SubjectAccessReviews.
+func New(asker client.Client) *Auth {
+	return &Auth{asker: asker, answers: map[[sha256.Size]byte]answer{}}
 }
 
-func (a *metricsAuth) filter(log logr.Logger, next http.Handler) http.Handler {
+// Provider hands the filter to a metrics server of controller-runtime.
+func (a *Auth) Provider(*rest.Config, *http.Client) (metricsserver.Filter, error) {
+	return func(log logr.Logger, next http.Handler) (http.Handler, error) { return a.filter(log, next), nil }, nil
+}
+
+func (a *Auth) filter(log logr.Logger, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		status, err := a.status(r)
 		if err != nil {
@@ -78,7 +63,7 @@ func (a *metricsAuth) filter(log logr.Logger, next http.Handler) http.Handler {
 	})
 }
 
-func (a *metricsAuth) status(r *http.Request) (int, error) {
+func (a *Auth) status(r *http.Request) (int, error) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if token = strings.TrimSpace(token); !ok || token == "" {
 		return http.StatusUnauthorized, nil
@@ -102,11 +87,11 @@ func (a *metricsAuth) status(r *http.Request) (int, error) {
 	if len(a.answers) >= rememberMax {
 		clear(a.answers)
 	}
-	a.answers[key] = metricsAnswer{status, time.Now().Add(rememberFor)}
+	a.answers[key] = answer{status, time.Now().Add(rememberFor)}
 	return status, nil
 }
 
-func (a *metricsAuth) ask(ctx context.Context, token, verb, path string) (int, error) {
+func (a *Auth) ask(ctx context.Context, token, verb, path string) (int, error) {
 	who := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token}}
 	if err := a.asker.Create(ctx, who); err != nil {
 		return 0, err

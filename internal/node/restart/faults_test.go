@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package restart
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/node/cri/fakecri"
+)
+
+var execHook = &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"drain"}}}
+
+func (n *node) once() error {
+	_, err := n.r.Reconcile(context.Background(), reconcile.Request{NamespacedName: types.NamespacedName{Namespace: "ns", Name: "p"}})
+	return err
+}
+
+// A request that is deleted, or ended by its deadline, while a preStop hook runs ends the hook; the container stays.
+func TestWithdrawal(t *testing.T) {
+	for name, withdraw := range map[string]func(*node, *appsv1beta1.ContainerRecreateRequest, workqueue.TypedRateLimitingInterface[reconcile.Request]){
+		"deleted": func(n *node, crr *appsv1beta1.ContainerRecreateRequest, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			n.r.Events().Delete(context.Background(), event.DeleteEvent{Object: crr}, q)
+		},
+		"ended": func(n *node, crr *appsv1beta1.ContainerRecreateRequest, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
+			over := crr.DeepCopy()
+			now := metav1.Now()
+			over.Status.CompletionTime = &now
+			n.r.Events().Update(context.Background(), event.UpdateEvent{ObjectOld: crr, ObjectNew: over}, q)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := runtimeWith("a")
+			begun, ended := make(chan struct{}), make(chan struct{})
+			t.Cleanup(func() { close(ended) })
+			server.OnExec = func(*runtimeapi.ExecSyncRequest) (*runtimeapi.ExecSyncResponse, error) {
+				close(begun)
+				<-ended
+				return &runtimeapi.ExecSyncResponse{}, nil
+			}
+			crr := request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) {
+				*s.Strategy.TerminationGracePeriodSeconds = 3600
+				s.Containers[0].PreStop = execHook
+			}, "a")
+			crr.UID = "request"
+			n := newNode(t, server, crr)
+			done := make(chan error, 1)
+			go func() {
+				for range 3 { // to Recreating, states, stop
+					if err := n.once(); err != nil {
+						done <- err
+						return
+					}
+				}
+				done <- nil
+			}()
+			<-begun
+			q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
+			t.Cleanup(q.ShutDown)
+			withdraw(n, n.get("r"), q)
+			select {
+			case err := <-done:
+				if err != nil {
+					t.Fatal(err)
+				}
+			case <-time.After(20 * time.Second):
+				t.Fatal("the hook is not ended")
+			}
+			n.stops()
+			if st := n.get("r").Status; len(st.ContainerRecreateStates) != 1 || st.ContainerRecreateStates[0].Phase != pending {
+				t.Errorf("status %+v", st)
+			}
+			if q.Len() != 1 {
+				t.Errorf("%d keys are woken", q.Len())
+			}
+		})
+	}
+}
+
+// What a request says of a hook counts only if the pod, as the node knows it, has the hook.
+func TestHookOfPod(t *testing.T) {
+	for name, tc := range map[string]struct {
+		inRequest, inPod *corev1.LifecycleHandler
+		want             int
+	}{
+		"S_security_19": {execHook, nil, 0},
+		"the pod's":     {nil, execHook, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "uid"}, Spec: corev1.PodSpec{NodeName: "n",
+				Containers: []corev1.Container{{Name: "a", Lifecycle: &corev1.Lifecycle{PreStop: tc.inPod}}}}}
+			n := newNode(t, runtimeWith("a"), p, request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) {
+				s.Containers[0].PreStop = tc.inRequest
+			}, "a"))
+			n.r.Pods = n.Client
+			n.rounds()
+			n.stops("a0 10")
+			if got := len(n.cri.Execs()); got != tc.want {
+				t.Errorf("%d hooks ran", got)
+			}
+		})
+	}
+}
+
+func TestFaults(t *testing.T) {
+	t.Run("container gone while it is stopped", func(t *testing.T) {
+		server := runtimeWith("a")
+		server.OnExec = func(*runtimeapi.ExecSyncRequest) (*runtimeapi.ExecSyncResponse, error) {
+			server.Remove("a0")
+			return &runtimeapi.ExecSyncResponse{}, nil
+		}
+		n := newNode(t, server, request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) { s.Containers[0].PreStop = execHook }, "a"))
+		n.rounds()
+		if st := n.get("r").Status.ContainerRecreateStates[0]; st.Phase == failed || !st.IsKilled {
+			t.Errorf("state %+v", st)
+		}
+		server.Run("uid", "a", "a1", 1, nil)
+		n.snapshot("r", "a=a1")
+		n.rounds()
+		n.expect("r", "Completed a:Succeeded")
+	})
+	t.Run("container gone for good", func(t *testing.T) {
+		crr := request("r", nil, "a")
+		n := newNode(t, &fakecri.Server{}, crr)
+		n.rounds()
+		if st := n.get("r").Status.ContainerRecreateStates; len(st) != 1 || st[0].Message != messageNotFound {
+			t.Errorf("states %+v", st)
+		}
+		n = newNode(t, &fakecri.Server{}, func() *appsv1beta1.ContainerRecreateRequest {
+			old := request("r", nil, "a")
+			old.CreationTimestamp = metav1.NewTime(time.Now().Add(-lostTime - time.Minute))
+			return old
+		}())
+		n.rounds()
+		n.expect("r", "Completed a:Failed")
+		if m := n.get("r").Status.Message; !strings.Contains(m, messageNotFound) {
+			t.Errorf("message %q", m)
+		}
+	})
+	t.Run("runtime does not list", func(t *testing.T) {
+		server := runtimeWith("a")
+		down := true
+		server.OnList = func() error {
+			if down {
+				return errors.New("shutting down")
+			}
+			return nil
+		}
+		n := newNode(t, server, request("r", nil, "a"))
+		if err := n.once(); err != nil { // to Recreating
+			t.Fatal(err)
+		}
+		for range 3 {
+			if err := n.once(); err == nil || !strings.Contains(err.Error(), "shutting down") {
+				t.Errorf("error %v: the queue must back off", err)
+			}
+		}
+		n.expect("r", "Recreating")
+		n.stops()
+		down = false
+		n.rounds()
+		n.stops("a0 10")
+	})
+}
+
+// The manager ends a request while the agent is about to take it up: it stays ended. Other writes of the manager's don't
+// keep the agent from telling.
+func TestStatusOfEndedRequest(t *testing.T) {
+	for _, ended := range []bool{true, false} {
+		crr := &appsv1beta1.ContainerRecreateRequest{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "r", UID: "u"}}
+		c := newNode(t, runtimeWith(), crr).Client
+		key := client.ObjectKeyFromObject(crr)
+		stale, other := &appsv1beta1.ContainerRecreateRequest{}, &appsv1beta1.ContainerRecreateRequest{}
+		for _, o := range []*appsv1beta1.ContainerRecreateRequest{stale, other} {
+			if err := c.Get(t.Context(), key, o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		other.Status.ContainerStatusSnapshot = []appsv1beta1.ContainerRecreateRequestContainerStatus{{Name: "a"}}
+		if ended {
+			other.Status.Phase, other.Status.CompletionTime, other.Status.Message = completed, ptr.To(metav1.Now()), "pod has gone"
+		}
+		if err := c.Status().Update(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		r := &Reconciler{Client: c}
+		if err := r.patch(t.Context(), stale, func(st *appsv1beta1.ContainerRecreateRequestStatus) { st.Phase = recreating }); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Get(t.Context(), key, other); err != nil {
+			t.Fatal(err)
+		}
+		want := recreating
+		if ended {
+			want = completed
+		}
+		if other.Status.Phase != want || len(other.Status.ContainerStatusSnapshot) != 1 {
+			t.Errorf("ended %v: status %+v", ended, other.Status)
+		}
+	}
+}

@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chart
+
+import (
+	"encoding/json"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	rbacv1 "k8s.io/api/rbac/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/component-base/featuregate"
+	"sigs.k8s.io/yaml"
+
+	"kruise.io/kruise/config"
+	"kruise.io/kruise/internal/manager/gates"
+	"kruise.io/kruise/internal/manager/install"
+)
+
+func render(t *testing.T, args ...string) Objects {
+	t.Helper()
+	o, err := Template(t.Context(), args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
+
+// TestLint runs Helm's own checks.
+func TestLint(t *testing.T) {
+	t.Parallel()
+	if _, _, err := Helm(t.Context(), "/dev/null", "lint", "--strict", Dir()); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRefusedValues: what would not work is refused before anything is installed.
+func TestRefusedValues(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[string]string{
+		"bogus=1":                                                         "additional properties 'bogus' not allowed",
+		"manager.bogus=1":                                                 "additional properties 'bogus' not allowed",
+		"manager.replicas=two":                                            "want integer",
+		"securityProfile=lax":                                             "value must be one of",
+		"featureGates=Bogus=true":                                         `unknown gate "Bogus"`,
+		"installation.createNamespace=false":                              "label it and set installation.namespaceLabelAcknowledged=true",
+		"installation.namespace=kube-system":                              "must not be kube-system",
+		"installation.daemonConfigNamespace=kruise-system":                "must be a namespace of its own",
+		"securityProfile=hardened":                                        "needs networkPolicy.apiServerCIDRs",
+		"webhookConfiguration.overrides.bogus.x=1":                        `unknown webhook "bogus"`,
+		`webhookConfiguration.overrides.mpod\.kb\.io.rules=1`:             "rules of mpod.kb.io cannot be set",
+		"certManager.enabled=true,featureGates=EnableExternalCerts=false": "needs the gate EnableExternalCerts",
+	} {
+		_, err := Template(t.Context(), "--set", set)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("--set %s: %v, want %q", set, err, want)
+		}
+	}
+}
+
+// TestNames: the names of installed Objects are contract (platform 2.2).
+func TestNames(t *testing.T) {
+	t.Parallel()
+	o := render(t)
+	for _, key := range []string{
+		"Namespace/kruise-system", "Namespace/kruise-daemon-config", deployment, daemonSet, "Service/kruise-webhook-service",
+		"Secret/kruise-webhook-certs", "ServiceAccount/kruise-manager", "ServiceAccount/kruise-daemon", "ServiceAccount/kruise-helm-hook",
+		"ClusterRole/kruise-manager-role", "ClusterRole/kruise-daemon-role", "ClusterRole/kruise-certs-role",
+		"ClusterRole/aggregate-kruise-view", "ClusterRole/aggregate-kruise-edit", "ClusterRole/aggregate-kruise-admin",
+		"Role/kruise-leader-election-role", "Role/kruise-webhook-role", "Role/kruise-daemon-secret-role", mutating, validating, guardJob,
+	} {
+		if o[key] == nil {
+			t.Errorf("%s is not rendered", key)
+		}
+	}
+	for key, want := range map[string]string{
+		"Namespace/kruise-system": "control-plane: openkruise", deployment: "control-plane: controller-manager", daemonSet: "control-plane: daemon",
+		"Service/kruise-webhook-service": "port: 443",
+	} {
+		if !strings.Contains(o.Text(key), want) {
+			t.Errorf("%s lacks %q", key, want)
+		}
+	}
+	if data, found, _ := unstructured.NestedMap(o["Secret/kruise-webhook-certs"].Object, "data"); found {
+		t.Errorf("the Secret of certificates is shipped with %v, which an upgrade would write", data)
+	}
+}
+
+// TestSameSource: what the chart installs by default is what config/ holds (platform W4).
+func TestSameSource(t *testing.T) {
+	t.Parallel()
+	o := render(t)
+	strip := func(u *unstructured.Unstructured) map[string]any {
+		u = u.DeepCopy()
+		u.SetLabels(nil)
+		u.SetAnnotations(nil)
+		unstructured.RemoveNestedField(u.Object, "metadata", "creationTimestamp")
+		unstructured.RemoveNestedField(u.Object, "status")
+		webhooks, _, _ := unstructured.NestedSlice(u.Object, "webhooks")
+		for _, w := range webhooks {
+			delete(w.(map[string]any), "timeoutSeconds")
+		}
+		if webhooks != nil {
+			u.Object["webhooks"] = webhooks
+		}
+		return u.Object
+	}
+	crds, err := install.CRDs(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, crd := range crds {
+		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(crd)
+		if err != nil {
+			t.Fatal(err)
+		}
+		compare(t, strip(&unstructured.Unstructured{Object: content}), o["CustomResourceDefinition/"+crd.Name], strip)
+	}
+	for _, dir := range []string{"rbac", "webhook"} {
+		files, err := fs.ReadDir(config.FS, dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range files {
+			if f.Name() == "kustomization.yaml" {
+				continue
+			}
+			text, err := config.FS.ReadFile(path.Join(dir, f.Name()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			want, err := Parse(string(text))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for key, u := range want {
+				if when := u.GetAnnotations()["rbac.kruise.io/rendered-when"]; when != "" && when != "ImagePullJobGate" && when != "delegatedCapabilityCheck" && when != "rbac.aggregateExecKinds" {
+					if o[key] != nil {
+						t.Errorf("%s is rendered without %s", key, when)
+					}
+					continue
+				}
+				if u.GetNamespace() == "kruise-daemon-config" && o[key] != nil && o[key].GetNamespace() != u.GetNamespace() {
+					key += "." + u.GetNamespace()
+				}
+				compare(t, strip(u), o[key], strip)
+			}
+		}
+	}
+}
+
+func compare(t *testing.T, want map[string]any, got *unstructured.Unstructured, strip func(*unstructured.Unstructured) map[string]any) {
+	t.Helper()
+	if got == nil {
+		t.Errorf("not rendered: %v", want["metadata"])
+		return
+	}
+	if diff := cmp.Diff(normal(want), normal(strip(got))); diff != "" {
+		t.Errorf("%s/%s (-config +chart):\n%s", got.GetKind(), got.GetName(), diff)
+	}
+}
+
+// normal is a value as JSON has it.
+func normal(v any) any {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	var out any
+	if err := json.Unmarshal(b, &out); err != nil {
+		return err
+	}
+	return out
+}
+
+// TestGatesAgree: the chart renders by the same gates as the programs run by, for settings of all sorts.
+func TestGatesAgree(t *testing.T) {
+	t.Parallel()
+	for _, setting := range []string{
+		"", "ImagePullJobGate=true", "ImagePullJobGate=false", "KruiseDaemon=false", "KruiseDaemon=false,ImagePullJobGate=true",
+		"PodWebhook=false", "AllAlpha=true,EnableExternalCerts=false", "AllAlpha=true", "AllBeta=false", "AllBeta=false,KruiseDaemon=true",
+		"AllAlpha=false,ImagePullJobGate=true", "PreDownloadImageForInPlaceUpdate=true", "PreDownloadImageForDaemonSetUpdate=true,ImagePullJobGate=false",
+		"PreDownloadImageForInPlaceUpdate=true,KruiseDaemon=false", "DaemonWatchingPod=false", "PodProbeMarkerGate=false",
+		"EnableExternalCerts=true", "ResourceDistributionGate=true",
+	} {
+		t.Run(setting, func(t *testing.T) {
+			t.Parallel()
+			g := gates.New()
+			if err := g.Set(setting); err != nil {
+				t.Fatal(err)
+			}
+			if err := gates.ApplyDependencies(g); err != nil {
+				t.Fatal(err)
+			}
+			o := render(t, "--set", "crds.managed=false", "--set", "featureGates="+strings.ReplaceAll(setting, ",", `\,`))
+			role := &rbacv1.ClusterRole{}
+			if u := o["ClusterRole/kruise-daemon-role"]; u != nil {
+				if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, role); err != nil {
+					t.Fatal(err)
+				}
+			}
+			may := func(resource string) bool {
+				return slices.ContainsFunc(role.Rules, func(r rbacv1.PolicyRule) bool { return slices.Contains(r.Resources, resource) })
+			}
+			on := func(f featuregate.Feature) bool { return g.Enabled(f) }
+			for what, is := range map[string][2]bool{
+				"the agent":              {on(gates.KruiseDaemon), o[daemonSet] != nil},
+				"webhooks of pods":       {on(gates.PodWebhook), strings.Contains(o.Text(mutating), "/mutate-pod")},
+				"secrets":                {on(gates.ImagePullJob), o["ClusterRole/kruise-manager-pullsecret-role"] != nil},
+				"the certificate":        {!on(gates.EnableExternalCerts), o["Secret/kruise-webhook-certs"] != nil},
+				"writing CRDs":           {!on(gates.EnableExternalCerts), strings.Contains(o.Text("ClusterRole/kruise-certs-role"), "patch")},
+				"writing the secret":     {!on(gates.EnableExternalCerts), strings.Contains(o.Text("Role/kruise-webhook-role"), "update")},
+				"pods for the agent":     {on(gates.KruiseDaemon) && on(gates.DaemonWatchingPod), may("pods")},
+				"probes for the agent":   {on(gates.KruiseDaemon) && on(gates.PodProbeMarker), may("nodepodprobes")},
+				"the agent's NodeImages": {on(gates.KruiseDaemon), may("nodeimages")},
+			} {
+				if is[0] != is[1] {
+					t.Errorf("%s: %t by the programs, %t by the chart", what, is[0], is[1])
+				}
+			}
+		})
+	}
+}
+
+// TestWebhookValues: overrides name webhooks; the own namespace is never called for.
+func TestWebhookValues(t *testing.T) {
+	t.Parallel()
+	o := render(t, "--set", "crds.managed=false", "--set", "installation.namespace=mine", "--set-json",
+		`webhookConfiguration.overrides={"mpod.kb.io":{"failurePolicy":"Ignore","timeoutSeconds":3,"matchConditions":[{"name":"mine","expression":"true"}],"namespaceSelector":{"matchExpressions":[{"key":"team","operator":"Exists"}]}}}`)
+	var config struct {
+		Webhooks []struct {
+			Name              string
+			FailurePolicy     string
+			TimeoutSeconds    int
+			MatchConditions   []struct{ Name string }
+			NamespaceSelector struct {
+				MatchExpressions []struct {
+					Key    string
+					Values []string
+				}
+			}
+		}
+	}
+	if err := yaml.Unmarshal([]byte(o.Text(mutating)), &config); err != nil {
+		t.Fatal(err)
+	}
+	for _, w := range config.Webhooks {
+		if w.Name != "mpod.kb.io" {
+			if w.FailurePolicy != "Fail" || w.TimeoutSeconds != 30 {
+				t.Errorf("%+v", w)
+			}
+			continue
+		}
+		text := fmt.Sprintf("%+v", w)
+		const want = "{Name:mpod.kb.io FailurePolicy:Ignore TimeoutSeconds:3 MatchConditions:[{Name:kruise-concerns} {Name:mine}] " +
+			"NamespaceSelector:{MatchExpressions:[{Key:kubernetes.io/metadata.name Values:[kube-system mine]} {Key:team Values:[]}]}}"
+		if text != want {
+			t.Errorf("%s\nwant\n%s", text, want)
+		}
+	}
+	if strings.Contains(o.All(), "kruise-system") {
+		t.Error("kruise-system is still named in an installation elsewhere")
+	}
+}
+
+// Who injects the CA speaks to annotations of configurations and CRDs alike (openkruise/charts#203).
+func TestExternalCertificates(t *testing.T) {
+	t.Parallel()
+	t.Run("S_platform_38", func(t *testing.T) {
+		t.Parallel()
+		o := render(t, "--set", "featureGates=EnableExternalCerts=true", "--set-json", `externalCerts.annotations={"cert-manager.io/inject-ca-from":"kruise-system/cert"}`)
+		conversions := 0
+		for key, u := range o {
+			_, converts, _ := unstructured.NestedMap(u.Object, "spec", "conversion", "webhook")
+			annotated := u.GetAnnotations()["cert-manager.io/inject-ca-from"] == "kruise-system/cert"
+			wanted := converts || key == mutating || key == validating
+			if annotated != wanted {
+				t.Errorf("%s: annotated %t, want %t", key, annotated, wanted)
+			}
+			if converts {
+				conversions++
+			}
+		}
+		if conversions < 12 {
+			t.Errorf("%d CRDs with conversion", conversions)
+		}
+	})
+	t.Run("cert-manager", func(t *testing.T) {
+		t.Parallel()
+		o := render(t, "--set", "certManager.enabled=true")
+		if o["Issuer/kruise-selfsigned-issuer"] == nil || o["Certificate/kruise-serving-cert"] == nil {
+			t.Error("no Issuer or Certificate")
+		}
+		for _, key := range []string{mutating, validating, cloneSets} {
+			if got := o[key].GetAnnotations()["cert-manager.io/inject-ca-from"]; got != "kruise-system/kruise-serving-cert" {
+				t.Errorf("%s: %q", key, got)
+			}
+		}
+		if !strings.Contains(o.Text(deployment), "EnableExternalCerts=true") {
+			t.Error("the gate is off")
+		}
+	})
+}
+
+// TestCRDsAreKept: uninstalling does not delete everybody's Objects (openkruise/charts#20).
+func TestCRDsAreKept(t *testing.T) {
+	t.Parallel()
+	for key, u := range render(t) {
+		if kept := u.GetAnnotations()["helm.sh/resource-policy"] == "keep"; kept != strings.HasPrefix(key, "CustomResourceDefinition/") {
+			t.Errorf("%s: kept %t", key, kept)
+		}
+	}
+}
+
+// TestHardened renders the strictest profile, with what it wants.
+func TestHardened(t *testing.T) {
+	t.Parallel()
+	o := render(t, "--set", "crds.managed=false,securityProfile=hardened,daemon.namespace=kruise-agents,manager.webhook.clientCASecret=callers", "--set-json", `networkPolicy.apiServerCIDRs=["10.0.0.1/32"]`)
+	for key, want := range map[string]string{
+		"Namespace/kruise-system": "pod-security.kubernetes.io/enforce: restricted", "Namespace/kruise-agents": "pod-security.kubernetes.io/enforce: privileged",
+		deployment: "--enable-pprof=false", daemonSet: "--enable-pprof=false", managers: "cidr: 10.0.0.1/32",
+		"ClusterRole/kruise-manager-metrics-auth-role":             "tokenreviews",
+		"ValidatingAdmissionPolicy/kruise-daemon-node-restriction": "system:serviceaccount:kruise-agents:kruise-daemon",
+		"ClusterRoleBinding/kruise-daemon-rolebinding":             "namespace: kruise-agents",
+	} {
+		if !strings.Contains(o.Text(key), want) {
+			t.Errorf("%s lacks %q:\n%s", key, want, o.Text(key))
+		}
+	}
+	if o["ClusterRole/aggregate-kruise-edit-exec"] != nil {
+		t.Error("edit may write kinds that run commands")
+	}
+}

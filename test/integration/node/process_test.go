@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package node
+
+import (
+	"encoding/base64"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"kruise.io/kruise/internal/node/cri/fakecri"
+	"kruise.io/kruise/test/cluster"
+)
+
+// process is a kruise-daemon of bin/.
+type process struct {
+	log, health string
+	cmd         *exec.Cmd
+}
+
+// startProcess starts bin/kruise-daemon for a node and waits until it is healthy.
+func (w *world) startProcess(nodeName string, runtime *fakecri.Server, args ...string) *process {
+	w.Helper()
+	bin, err := cluster.Binary("kruise-daemon")
+	w.must(err)
+	dir := w.socketDir()
+	runtime.Start(w.T, filepath.Join(dir, "containerd/containerd.sock"))
+	cfg := apiserver()
+	kubeconfig := clientcmdapi.NewConfig()
+	kubeconfig.Clusters["lab"] = &clientcmdapi.Cluster{Server: cfg.Host, CertificateAuthorityData: cfg.CAData, CertificateAuthority: cfg.CAFile, TLSServerName: cfg.ServerName}
+	kubeconfig.AuthInfos["agent"] = &clientcmdapi.AuthInfo{Token: w.daemonToken(nodeName).Status.Token}
+	kubeconfig.Contexts["lab"] = &clientcmdapi.Context{Cluster: "lab", AuthInfo: "agent"}
+	kubeconfig.CurrentContext = "lab"
+	path := filepath.Join(w.TempDir(), "kubeconfig")
+	w.must(clientcmd.WriteToFile(*kubeconfig, path))
+	addr := freeAddr(w.T)
+	p := &process{log: filepath.Join(w.TempDir(), "log"), health: "http://" + addr + "/healthz"}
+	log, err := os.Create(p.log)
+	w.must(err)
+	p.cmd = exec.Command(bin, append([]string{"--kubeconfig=" + path, "--socket-dir=" + dir, "--addr=" + addr}, args...)...)
+	p.cmd.Env = append(os.Environ(), "NODE_NAME="+nodeName)
+	p.cmd.Stdout, p.cmd.Stderr = log, log
+	w.must(p.cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- p.cmd.Wait() }()
+	w.Cleanup(func() {
+		_ = p.cmd.Process.Signal(os.Interrupt)
+		select {
+		case err := <-ended:
+			if err != nil {
+				w.Errorf("the agent ended: %v", err)
+			}
+		case <-time.After(10 * time.Second):
+			_ = p.cmd.Process.Kill()
+			w.Error("the agent does not end")
+		}
+		_ = log.Close()
+	})
+	w.eventually("healthy", func() error {
+		if code, text := body(p.health); code != http.StatusOK {
+			return fmt.Errorf("%d %s", code, text)
+		}
+		return nil
+	})
+	return p
+}
+
+func (w *world) read(path string) string {
+	w.Helper()
+	b, err := os.ReadFile(path)
+	w.must(err)
+	return string(b)
+}
+
+func base64Of(s string) string { return base64.RawStdEncoding.EncodeToString([]byte(s)) }
+
+// memory returns the resident set and its peak in MiB.
+func (p *process) memory(w *world) (resident, peak float64) {
+	w.Helper()
+	for line := range strings.Lines(w.read(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))) {
+		for name, to := range map[string]*float64{"VmRSS:": &resident, "VmHWM:": &peak} {
+			if kib, ok := strings.CutPrefix(line, name); ok {
+				n, err := strconv.ParseFloat(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kib), "kB")), 64)
+				w.must(err)
+				*to = n / 1024
+			}
+		}
+	}
+	return resident, peak
+}
+
+// A node with 500 pods of 20 KB costs the agent less than 40 MB of memory.
+func TestMemory(t *testing.T) {
+	w := newWorld(t)
+	t.Run("S_node_agent_24", func(t *testing.T) {
+		nodeName := freeNode(t)
+		const pods = 500
+		big := strings.Repeat("x", 900)
+		for i := range pods {
+			p := &corev1.Pod{
+				ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: fmt.Sprintf("p-%d", i),
+					Labels: map[string]string{"app": "web"}, Annotations: map[string]string{"lab.kruise.io/kubelet": "manual", "example.com/big": strings.Repeat("y", 8000)}},
+				Spec: corev1.PodSpec{NodeName: nodeName, Containers: []corev1.Container{{Name: "app", Image: "registry.example/web:v1"}}},
+			}
+			for j := range 12 {
+				p.Spec.Containers[0].Env = append(p.Spec.Containers[0].Env, corev1.EnvVar{Name: fmt.Sprintf("E%d", j), Value: big})
+			}
+			w.must(w.Create(w.ctx, p))
+		}
+		a := w.startProcess(nodeName, &fakecri.Server{})
+		select { // it gives back what it does not need after a while, and works on
+		case <-w.ctx.Done():
+		case <-time.After(12 * time.Second):
+		}
+		w.nodeImages(nodeName)
+		job := w.pullJob("job", "busybox:1", nodeName)
+		w.must(w.Create(w.ctx, job))
+		if st := w.ended(job); st.Succeeded != 1 {
+			t.Errorf("status %+v", st)
+		}
+		resident, peak := a.memory(w)
+		t.Logf("%d pods: %.1f MiB resident, %.1f MiB at most", pods, resident, peak)
+		if resident > 40 || peak > 100 {
+			t.Errorf("%.1f MiB are resident, %.1f MiB were", resident, peak)
+		}
+	})
+}
