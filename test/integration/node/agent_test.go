@@ -46,6 +46,12 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
+	return newWorldAlone(t)
+}
+
+// newWorldAlone gives the test a namespace, but lets it not run beside others.
+func newWorldAlone(t *testing.T) *world {
+	t.Helper()
 	w := &world{T: t, WithWatch: shared.Client, ctx: t.Context()}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
 	w.must(w.Create(w.ctx, ns))
