@@ -54,11 +54,12 @@ demo: build ## Update a CloneSet in place on a real control plane, beside a Depl
 	@go run ./demo $(if $(KEEP),--keep)
 
 .PHONY: test
-test: build ## Run every test that needs no real node: unit, property, wire, integration.
-	@$(TIMED) "unit and property tests" go test $(TESTFLAGS) ./cmd/... ./config/... ./internal/... ./test/wire/... ./test/lab/...
+test: build bin/helm bin/helm-hook ## Run every test that needs no real node: unit, property, wire, integration.
+	@$(TIMED) "unit and property tests" go test $(TESTFLAGS) ./cmd/... ./config/... ./internal/... ./test/wire/... ./test/lab/... ./test/chart/...
 	@$(TIMED) "api, client and images modules" bash -c 'for m in api client images; do go -C $$m test $(TESTFLAGS) ./...; done'
 	@$(TIMED) "lab tests" env KRUISE_LAB_BIN=$(CURDIR)/bin/lab go -C lab test $(TESTFLAGS) ./...
 	@$(TIMED) "integration tests" go test -timeout 25m $(TESTFLAGS) ./test/integration/...
+	@$(TIMED) "fault tests, the short part" go test -timeout 15m $(TESTFLAGS) ./test/fault/...
 
 .PHONY: bench
 bench: build ## Measure CloneSets beside Deployments on simulated nodes, and the planner by itself.
@@ -70,6 +71,14 @@ e2e: bin/lab bin/helm ## Install Kruise with its chart on real nodes and test it
 	@hack/install-node-deps.sh
 	@$(TIMED) "image for the nodes" $(MAKE) --no-print-directory images PLATFORMS=linux/amd64
 	@$(TIMED) "e2e tests on real nodes" env KRUISE_E2E=1 go test -count=1 -timeout 25m -parallel 8 $(TESTFLAGS) ./test/e2e/...
+
+.PHONY: fault
+fault: build ## Run all fault tests: every crash point, stale caches, killed processes. Prints faults, checks and violations.
+	@$(TIMED) "fault tests" bash -o pipefail -c "KRUISE_FAULT=all go test -count=1 -v -timeout 60m $(TESTFLAGS) ./test/fault/... | grep -v '^=== '"
+
+.PHONY: soak
+soak: build ## Keep a manager busy for MINUTES (10) and check that it holds no more afterwards than before.
+	@$(TIMED) "soak" bash -o pipefail -c "KRUISE_SOAK_MINUTES=$(or $(MINUTES),10) go test -count=1 -v -timeout 0 -run '^TestSoak$$' ./test/fault | grep -v '^=== '"
 
 .PHONY: generate
 generate: ## Regenerate deep copies, CRDs, webhook configurations, RBAC, the client and the API reference.

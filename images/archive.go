@@ -25,7 +25,7 @@ func (i *image) write(dir, tag string) error {
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(temporary)
+	defer func() { _ = os.RemoveAll(temporary) }()
 	l, err := layout.Write(temporary, empty.Index)
 	if err != nil {
 		return err
@@ -43,7 +43,7 @@ func (i *image) write(dir, tag string) error {
 	for _, p := range i.platforms {
 		prefix := filepath.Join(dir, i.recipe.name+"-"+p.platform.Architecture)
 		for suffix, content := range map[string][]byte{".spdx.json": p.sbom, ".provenance.json": p.provenance} {
-			if err := os.WriteFile(prefix+suffix, content, 0o644); err != nil {
+			if err := os.WriteFile(prefix+suffix, content, 0o644); err != nil { //nolint:gosec // G306: they are published
 				return err
 			}
 		}
@@ -70,6 +70,11 @@ func pack(dir, archive string) (err error) {
 		return err
 	}
 	w := tar.NewWriter(f)
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = root.Close() }()
 	walk := func(path string, d fs.DirEntry, err error) error { // in lexical order
 		if err != nil || d.IsDir() {
 			return err
@@ -82,7 +87,7 @@ func pack(dir, archive string) (err error) {
 		if err != nil {
 			return err
 		}
-		in, err := os.Open(path)
+		in, err := root.Open(name)
 		if err != nil {
 			return err
 		}

@@ -36,7 +36,6 @@ type archiveEntry struct {
 	content []byte
 }
 
-
 // buildHere builds all images of the sources in root for this machine's architecture.
 func buildHere(t *testing.T, root, out string, args ...string) {
 	t.Helper()

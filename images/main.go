@@ -63,7 +63,7 @@ func build(ctx context.Context, args []string) error {
 		}
 		w.platforms = append(w.platforms, *platform)
 	}
-	if err := os.MkdirAll(*out, 0o755); err != nil {
+	if err := os.MkdirAll(*out, 0o750); err != nil {
 		return err
 	}
 	built, err := w.programs(ctx, filepath.Join(*out, "programs"))

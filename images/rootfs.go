@@ -76,7 +76,7 @@ func timeZones(ctx context.Context) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer archive.Close()
+	defer func() { _ = archive.Close() }()
 	var entries []entry
 	for _, f := range archive.File {
 		if strings.HasSuffix(f.Name, "/") {
@@ -90,7 +90,7 @@ func timeZones(ctx context.Context) ([]entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", f.Name, err)
 		}
-		entries = append(entries, entry{name: path.Join("usr/share/zoneinfo", f.Name), mode: 0o644, content: content})
+		entries = append(entries, entry{name: "usr/share/zoneinfo/" + path.Clean(f.Name), mode: 0o644, content: content})
 	}
 	return entries, nil
 }

@@ -92,15 +92,22 @@ func (h *health) leader(*http.Request) error {
 
 // watchRenewals notes when the Lease was written.
 func (h *health) watchRenewals(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(r *http.Request) (*http.Response, error) {
+	return roundTripper{next, func(r *http.Request) (*http.Response, error) {
 		resp, err := next.RoundTrip(r)
 		if err == nil && r.Method != http.MethodGet && resp.StatusCode < 300 && strings.Contains(r.URL.Path, "/leases") {
 			h.renewed.Store(time.Now().UnixNano())
 		}
 		return resp, err
-	})
+	}}
 }
 
-type roundTripper func(*http.Request) (*http.Response, error)
+// roundTripper wraps another one, which it tells, so that client-go can cancel requests beneath.
+type roundTripper struct {
+	http.RoundTripper
+	f func(*http.Request) (*http.Response, error)
+}
 
-func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+func (t roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return t.f(r) }
+
+// WrappedRoundTripper implements k8s.io/apimachinery/pkg/util/net.RoundTripperWrapper.
+func (t roundTripper) WrappedRoundTripper() http.RoundTripper { return t.RoundTripper }

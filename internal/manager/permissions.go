@@ -55,13 +55,13 @@ func (p *permissions) report(reader client.Reader, mapper meta.RESTMapper, recor
 
 // wrap watches the answers of a transport.
 func (p *permissions) wrap(next http.RoundTripper) http.RoundTripper {
-	return roundTripper(func(r *http.Request) (*http.Response, error) {
+	return roundTripper{next, func(r *http.Request) (*http.Response, error) {
 		resp, err := next.RoundTrip(r)
 		if err == nil && resp.StatusCode == http.StatusForbidden {
 			p.forbidden(r, resp)
 		}
 		return resp, err
-	})
+	}}
 }
 
 // refusal is how the apiserver's authorizer puts it, in JSON and in protobuf. Admission and quota say something else.

@@ -26,6 +26,16 @@ func (l *Lab) Restart(ctx context.Context, name string) error {
 		return err
 	}
 	<-old.exited
+	if name == Kwok {
+		// A new kubelet does not wait for the lease of the former one to run out.
+		c, err := client(l.State.Kubeconfig)
+		if err == nil {
+			err = dropLeases(ctx, c)
+		}
+		if err != nil {
+			return err
+		}
+	}
 	next, err := l.launch.start(name, p.args)
 	if err != nil {
 		return err

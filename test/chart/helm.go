@@ -7,6 +7,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
@@ -17,17 +18,20 @@ import (
 	"kruise.io/kruise/test/cluster"
 )
 
-// release is the name of the chart's release in tests.
-const release = "kruise"
+// Release is the name of the chart's release in tests.
+const Release = "kruise"
 
-// helm runs bin/helm and returns what it prints on each stream.
-func helm(ctx context.Context, kubeconfig string, args ...string) (stdout, stderr string, err error) {
+// Helm runs bin/helm and returns what it prints on each stream.
+func Helm(ctx context.Context, kubeconfig string, args ...string) (stdout, stderr string, err error) {
 	bin, err := cluster.Binary("helm")
 	if err != nil {
 		return "", "", fmt.Errorf("%w (make bin/helm)", err)
 	}
 	cmd := exec.CommandContext(ctx, bin, args...)
 	cmd.Env = append(cmd.Environ(), "KUBECONFIG="+kubeconfig)
+	for _, kind := range []string{"CACHE", "CONFIG", "DATA"} { // nothing of the user's, nothing left behind
+		cmd.Env = append(cmd.Env, "HELM_"+kind+"_HOME=/nonexistent")
+	}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {
@@ -36,23 +40,34 @@ func helm(ctx context.Context, kubeconfig string, args ...string) (stdout, stder
 	return out.String(), errs.String(), nil
 }
 
-// chartDir is the chart of this repository.
-func chartDir() string { return filepath.Join("..", "..", "charts", "kruise") }
+// Dir is the chart of this repository.
+func Dir() string {
+	dir, err := os.Getwd()
+	for err == nil && dir != "/" {
+		chart := filepath.Join(dir, "charts", "kruise")
+		if _, err := os.Stat(chart); err == nil {
+			return chart
+		}
+		dir = filepath.Dir(dir)
+	}
+	return "charts/kruise is not in this repository"
+}
 
-// template renders the chart without a cluster.
-func template(ctx context.Context, args ...string) (objects, error) {
-	text, _, err := helm(ctx, "/dev/null", append([]string{"template", release, chartDir()}, args...)...)
+// Template renders the chart without a cluster.
+func Template(ctx context.Context, args ...string) (Objects, error) {
+	text, _, err := Helm(ctx, "/dev/null", append([]string{"template", Release, Dir()}, args...)...)
 	if err != nil {
 		return nil, err
 	}
-	return parse(text)
+	return Parse(text)
 }
 
-// objects are what a chart renders, by "Kind/name".
-type objects map[string]*unstructured.Unstructured
+// Objects are what a chart renders, by "Kind/name".
+type Objects map[string]*unstructured.Unstructured
 
-func parse(text string) (objects, error) {
-	out := objects{}
+// Parse reads YAML documents.
+func Parse(text string) (Objects, error) {
+	out := Objects{}
 	for doc := range strings.SplitSeq("\n"+text, "\n---\n") {
 		u := &unstructured.Unstructured{}
 		if err := yaml.Unmarshal([]byte(doc), &u.Object); err != nil {
@@ -73,8 +88,8 @@ func parse(text string) (objects, error) {
 	return out, nil
 }
 
-// text is an object as YAML; empty if it is not rendered.
-func (o objects) text(key string) string {
+// Text is an object as YAML; empty if it is not rendered.
+func (o Objects) Text(key string) string {
 	if o[key] == nil {
 		return ""
 	}
@@ -85,8 +100,8 @@ func (o objects) text(key string) string {
 	return string(b)
 }
 
-// all is everything as YAML.
-func (o objects) all() string {
+// All is everything as YAML.
+func (o Objects) All() string {
 	b, err := yaml.Marshal(o)
 	if err != nil {
 		return err.Error()

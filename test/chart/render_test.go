@@ -23,9 +23,9 @@ import (
 	"kruise.io/kruise/internal/manager/install"
 )
 
-func render(t *testing.T, args ...string) objects {
+func render(t *testing.T, args ...string) Objects {
 	t.Helper()
-	o, err := template(t.Context(), args...)
+	o, err := Template(t.Context(), args...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +35,7 @@ func render(t *testing.T, args ...string) objects {
 // TestLint runs Helm's own checks.
 func TestLint(t *testing.T) {
 	t.Parallel()
-	if _, _, err := helm(t.Context(), "/dev/null", "lint", "--strict", chartDir()); err != nil {
+	if _, _, err := Helm(t.Context(), "/dev/null", "lint", "--strict", Dir()); err != nil {
 		t.Error(err)
 	}
 }
@@ -57,14 +57,14 @@ func TestRefusedValues(t *testing.T) {
 		`webhookConfiguration.overrides.mpod\.kb\.io.rules=1`:             "rules of mpod.kb.io cannot be set",
 		"certManager.enabled=true,featureGates=EnableExternalCerts=false": "needs the gate EnableExternalCerts",
 	} {
-		_, err := template(t.Context(), "--set", set)
+		_, err := Template(t.Context(), "--set", set)
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("--set %s: %v, want %q", set, err, want)
 		}
 	}
 }
 
-// TestNames: the names of installed objects are contract (platform 2.2).
+// TestNames: the names of installed Objects are contract (platform 2.2).
 func TestNames(t *testing.T) {
 	t.Parallel()
 	o := render(t)
@@ -83,7 +83,7 @@ func TestNames(t *testing.T) {
 		"Namespace/kruise-system": "control-plane: openkruise", deployment: "control-plane: controller-manager", daemonSet: "control-plane: daemon",
 		"Service/kruise-webhook-service": "port: 443",
 	} {
-		if !strings.Contains(o.text(key), want) {
+		if !strings.Contains(o.Text(key), want) {
 			t.Errorf("%s lacks %q", key, want)
 		}
 	}
@@ -128,16 +128,19 @@ func TestSameSource(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, f := range files {
+			if f.Name() == "kustomization.yaml" {
+				continue
+			}
 			text, err := config.FS.ReadFile(path.Join(dir, f.Name()))
 			if err != nil {
 				t.Fatal(err)
 			}
-			want, err := parse(string(text))
+			want, err := Parse(string(text))
 			if err != nil {
 				t.Fatal(err)
 			}
 			for key, u := range want {
-				if when := u.GetAnnotations()["rbac.kruise.io/rendered-when"]; when != "" && when != "ImagePullJobGate" && when != "rbac.aggregateExecKinds" {
+				if when := u.GetAnnotations()["rbac.kruise.io/rendered-when"]; when != "" && when != "ImagePullJobGate" && when != "delegatedCapabilityCheck" && when != "rbac.aggregateExecKinds" {
 					if o[key] != nil {
 						t.Errorf("%s is rendered without %s", key, when)
 					}
@@ -208,11 +211,11 @@ func TestGatesAgree(t *testing.T) {
 			on := func(f featuregate.Feature) bool { return g.Enabled(f) }
 			for what, is := range map[string][2]bool{
 				"the agent":              {on(gates.KruiseDaemon), o[daemonSet] != nil},
-				"webhooks of pods":       {on(gates.PodWebhook), strings.Contains(o.text(mutating), "/mutate-pod")},
+				"webhooks of pods":       {on(gates.PodWebhook), strings.Contains(o.Text(mutating), "/mutate-pod")},
 				"secrets":                {on(gates.ImagePullJob), o["ClusterRole/kruise-manager-pullsecret-role"] != nil},
 				"the certificate":        {!on(gates.EnableExternalCerts), o["Secret/kruise-webhook-certs"] != nil},
-				"writing CRDs":           {!on(gates.EnableExternalCerts), strings.Contains(o.text("ClusterRole/kruise-certs-role"), "update")},
-				"writing the secret":     {!on(gates.EnableExternalCerts), strings.Contains(o.text("Role/kruise-webhook-role"), "update")},
+				"writing CRDs":           {!on(gates.EnableExternalCerts), strings.Contains(o.Text("ClusterRole/kruise-certs-role"), "patch")},
+				"writing the secret":     {!on(gates.EnableExternalCerts), strings.Contains(o.Text("Role/kruise-webhook-role"), "update")},
 				"pods for the agent":     {on(gates.KruiseDaemon) && on(gates.DaemonWatchingPod), may("pods")},
 				"probes for the agent":   {on(gates.KruiseDaemon) && on(gates.PodProbeMarker), may("nodepodprobes")},
 				"the agent's NodeImages": {on(gates.KruiseDaemon), may("nodeimages")},
@@ -244,7 +247,7 @@ func TestWebhookValues(t *testing.T) {
 			}
 		}
 	}
-	if err := yaml.Unmarshal([]byte(o.text(mutating)), &config); err != nil {
+	if err := yaml.Unmarshal([]byte(o.Text(mutating)), &config); err != nil {
 		t.Fatal(err)
 	}
 	for _, w := range config.Webhooks {
@@ -261,7 +264,7 @@ func TestWebhookValues(t *testing.T) {
 			t.Errorf("%s\nwant\n%s", text, want)
 		}
 	}
-	if strings.Contains(o.all(), "namespace: kruise-system") {
+	if strings.Contains(o.All(), "kruise-system") {
 		t.Error("kruise-system is still named in an installation elsewhere")
 	}
 }
@@ -299,13 +302,13 @@ func TestExternalCertificates(t *testing.T) {
 				t.Errorf("%s: %q", key, got)
 			}
 		}
-		if !strings.Contains(o.text(deployment), "EnableExternalCerts=true") {
+		if !strings.Contains(o.Text(deployment), "EnableExternalCerts=true") {
 			t.Error("the gate is off")
 		}
 	})
 }
 
-// TestCRDsAreKept: uninstalling does not delete everybody's objects (openkruise/charts#20).
+// TestCRDsAreKept: uninstalling does not delete everybody's Objects (openkruise/charts#20).
 func TestCRDsAreKept(t *testing.T) {
 	t.Parallel()
 	for key, u := range render(t) {
@@ -322,12 +325,12 @@ func TestHardened(t *testing.T) {
 	for key, want := range map[string]string{
 		"Namespace/kruise-system": "pod-security.kubernetes.io/enforce: restricted", "Namespace/kruise-agents": "pod-security.kubernetes.io/enforce: privileged",
 		deployment: "--enable-pprof=false", daemonSet: "--enable-pprof=false", managers: "cidr: 10.0.0.1/32",
-		"ClusterRole/kruise-manager-auth-role":                     "tokenreviews",
+		"ClusterRole/kruise-manager-metrics-auth-role":             "tokenreviews",
 		"ValidatingAdmissionPolicy/kruise-daemon-node-restriction": "system:serviceaccount:kruise-agents:kruise-daemon",
 		"ClusterRoleBinding/kruise-daemon-rolebinding":             "namespace: kruise-agents",
 	} {
-		if !strings.Contains(o.text(key), want) {
-			t.Errorf("%s lacks %q:\n%s", key, want, o.text(key))
+		if !strings.Contains(o.Text(key), want) {
+			t.Errorf("%s lacks %q:\n%s", key, want, o.Text(key))
 		}
 	}
 	if o["ClusterRole/aggregate-kruise-edit-exec"] != nil {

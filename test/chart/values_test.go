@@ -125,13 +125,15 @@ var effects = map[string]effect{
 	"monitoring.prometheusRule.labels":            {`{"a":"b"},monitoring.prometheusRule.enabled=true`, "PrometheusRule/kruise", "a: b"},
 	"monitoring.grafanaDashboard.enabled":         {"true", "ConfigMap/kruise-dashboard", "kruise.json"},
 	"monitoring.grafanaDashboard.labels":          {`{"a":"b"},monitoring.grafanaDashboard.enabled=true`, "ConfigMap/kruise-dashboard", "a: b"},
+	"delegatedCapabilityCheck":                    {"Enforce", deployment, "--delegated-capability-check=Enforce"},
 	"helmHooks.uninstallGuard":                    {"false", guardJob, "!"},
+	"helmHooks.storageMigration":                  {"always", "Job/kruise-storage-migration", "- migrate"},
 	"helmHooks.image.repository":                  {"registry.example/hook", guardJob, "image: registry.example/hook:v"},
 	"helmHooks.image.tag":                         {"t2", guardJob, "image: openkruise/kruise-manager:t2"},
 }
 
 // without are values that this version accepts and that do nothing; the chart's notes say so when one is set.
-var without = []string{"delegatedCapabilityCheck", "daemon.windowsImage.repository", "daemon.windowsImage.tag", "installation.roleListGroups"}
+var without = []string{"daemon.windowsImage.repository", "daemon.windowsImage.tag", "installation.roleListGroups"}
 
 // TestEveryValueHasAnEffect: a value that nothing is made of would be a promise that is not kept (platform W14).
 func TestEveryValueHasAnEffect(t *testing.T) {
@@ -148,7 +150,7 @@ func TestEveryValueHasAnEffect(t *testing.T) {
 		}
 	}
 	const small = "crds.managed=false" // CRDs are most of the time
-	usual, err := template(t.Context(), "--set", small)
+	usual, err := Template(t.Context(), "--set", small)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -167,7 +169,7 @@ func TestEveryValueHasAnEffect(t *testing.T) {
 			if more != "" {
 				args = append(args, "--set", more)
 			}
-			got, err := template(t.Context(), args...)
+			got, err := Template(t.Context(), args...)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -176,10 +178,10 @@ func TestEveryValueHasAnEffect(t *testing.T) {
 			if removed {
 				with, before = usual, got
 			}
-			if with[e.object] == nil || !strings.Contains(with.text(e.object), text) {
-				t.Errorf("%s does not hold %q:\n%s", e.object, text, with.text(e.object))
+			if with[e.object] == nil || !strings.Contains(with.Text(e.object), text) {
+				t.Errorf("%s does not hold %q:\n%s", e.object, text, with.Text(e.object))
 			}
-			if before[e.object] != nil && strings.Contains(before.text(e.object), text) {
+			if before[e.object] != nil && strings.Contains(before.Text(e.object), text) {
 				t.Errorf("%s holds %q in any case", e.object, text)
 			}
 		})
@@ -189,7 +191,7 @@ func TestEveryValueHasAnEffect(t *testing.T) {
 // leaves are the names of all values that can be set.
 func leaves(t *testing.T) []string {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join(chartDir(), "values.schema.json"))
+	text, err := os.ReadFile(filepath.Join(Dir(), "values.schema.json"))
 	if err != nil {
 		t.Fatal(err)
 	}

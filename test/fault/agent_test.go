@@ -95,7 +95,6 @@ func (k *kubelet) run(p *corev1.Pod) {
 	ctx := k.w.T.Context()
 	k.since = time.Now()
 	k.agent.runtime.Run(string(p.UID), "app", k.id(), 0, nil)
-	k.w.must(k.report(ctx))
 	go func() {
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()

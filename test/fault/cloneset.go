@@ -185,7 +185,7 @@ func availability(s *State, before, now client.Object) error {
 			return nil
 		}
 	}
-	if !ok || !serves(was) || s.Excused[was.UID] {
+	if !ok || !serves(was) || s.excuses(was) {
 		return nil
 	}
 	cs := ownerOf(s, was)
@@ -200,7 +200,31 @@ func availability(s *State, before, now client.Object) error {
 	if b, ok = refreshed(s, cs); !ok || !b.reached || left >= b.floor {
 		return nil
 	}
-	return fmt.Errorf("CloneSet %s/%s: %d pods serve when %s goes, at least %d must", cs.Namespace, cs.Name, left, was.Name, b.floor)
+	return fmt.Errorf("CloneSet %s/%s: %d pods serve when %s goes, at least %d must; out of service:%s", cs.Namespace, cs.Name, left, was.Name, b.floor, outOfService(s, cs))
+}
+
+// outOfService says of each pod that does not serve why.
+func outOfService(s *State, cs *appsv1beta1.CloneSet) string {
+	var b strings.Builder
+	for _, p := range owned(s, cs) {
+		if serves(p) {
+			continue
+		}
+		fmt.Fprintf(&b, " %s on %s", p.Name, p.Spec.NodeName)
+		if s.excuses(p) {
+			b.WriteString(" (excused)")
+		}
+		if p.DeletionTimestamp != nil {
+			b.WriteString(" terminating")
+		}
+		for _, c := range p.Status.Conditions {
+			if c.Status != corev1.ConditionTrue {
+				fmt.Fprintf(&b, " %s=%s/%s", c.Type, c.Status, c.Reason)
+			}
+		}
+		b.WriteByte(';')
+	}
+	return b.String()
 }
 
 func serving(s *State, cs *appsv1beta1.CloneSet) int {
@@ -250,10 +274,10 @@ func keptPods(s *State, before, now client.Object) error {
 	switch p, isPod := now.(*corev1.Pod); {
 	case isPod && before == nil && ownerOf(s, p) != nil:
 		return fmt.Errorf("pod %s is created", p.Name)
-	case isPod && p.DeletionTimestamp != nil && before.GetDeletionTimestamp() == nil && !s.Excused[p.UID]:
+	case isPod && p.DeletionTimestamp != nil && before.GetDeletionTimestamp() == nil && !s.excuses(p):
 		return fmt.Errorf("pod %s is deleted", p.Name)
 	}
-	if was, isPod := before.(*corev1.Pod); isPod && now == nil && was.DeletionTimestamp == nil && !s.Excused[was.UID] {
+	if was, isPod := before.(*corev1.Pod); isPod && now == nil && was.DeletionTimestamp == nil && !s.excuses(was) {
 		return fmt.Errorf("pod %s is gone", was.Name)
 	}
 	return nil

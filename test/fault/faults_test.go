@@ -28,6 +28,7 @@ var requestFaults = map[string]func() Fault{
 
 // TestRequestFaults has every scenario happen while requests fail in one way, and then in all ways by seed.
 func TestRequestFaults(t *testing.T) {
+	t.Parallel()
 	names := slices.Sorted(maps.Keys(scenarios))
 	if !all {
 		names = []string{"create", "in_place", "pvc_reuse"}
@@ -91,6 +92,7 @@ func anyWatch(*Request) bool { return true }
 // TestStaleWatch has scenarios happen while everything that the manager learns from watches is late: 10 s with all, else
 // 1 s. What it sees is always old, and no invariant may suffer.
 func TestStaleWatch(t *testing.T) {
+	t.Parallel()
 	behind := time.Second
 	names := []string{"in_place", "recreate"}
 	if all {
@@ -115,6 +117,7 @@ func TestStaleWatch(t *testing.T) {
 // TestStalePods freezes the watch of one kind at a time, so that kinds contradict each other: what was written of one is
 // not seen while all else is.
 func TestStalePods(t *testing.T) {
+	t.Parallel()
 	freeze := 2 * time.Second
 	names := []string{"create"}
 	if all {

@@ -78,11 +78,7 @@ func TestNodeLost(t *testing.T) {
 			client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"annotations":{"lab.kruise.io/ready":%s}}}`, value))))
 	}
 	t.Cleanup(func() { ready("null") })
-	for _, p := range w.pods(t.Context()) {
-		if p.Spec.NodeName == node {
-			w.Obs.Excuse(p.UID)
-		}
-	}
+	w.Obs.With(func(s *State) { s.LostNodes[node] = true })
 	w.change("web", setImage(1))
 	ready(`"false"`)
 	Total.Fault("node lost")
@@ -95,6 +91,14 @@ func TestNodeLost(t *testing.T) {
 		return w.rolledOut(ctx, "web")
 	})
 	ready("null")
+	ok = ok && w.Eventually("the node takes pods again", func(ctx context.Context) error {
+		var n corev1.Node
+		if err := w.Client.Get(ctx, types.NamespacedName{Name: node}, &n); err != nil || len(n.Spec.Taints) > 0 {
+			return fmt.Errorf("taints %v: %w", n.Spec.Taints, err)
+		}
+		return nil
+	})
+	w.Obs.With(func(s *State) { delete(s.LostNodes, node) })
 	if ok {
 		w.Rest("the node is back", func(ctx context.Context) error {
 			if n := len(w.pods(ctx)); n != 9 {

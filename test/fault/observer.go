@@ -12,7 +12,8 @@ import (
 	"sync"
 	"time"
 
-	"k8s.io/apimachinery/pkg/apis/meta/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
@@ -39,11 +40,16 @@ type State struct {
 	Namespace string
 	// Excused are the uids of what others than us disturb: it may be unavailable or go away.
 	Excused map[types.UID]bool
+	// LostNodes are nodes that others took away: so are the pods on them.
+	LostNodes map[string]bool
 	// Memory is for invariants to remember things in; keys should start with the invariant's name.
 	Memory map[string]any
 
 	objects map[reflect.Type]map[types.UID]client.Object
 }
+
+// excuses tells whether others than us disturb a pod.
+func (s *State) excuses(p *corev1.Pod) bool { return s.Excused[p.UID] || s.LostNodes[p.Spec.NodeName] }
 
 // All returns the objects of a kind as they were last seen.
 func All[T client.Object](s *State) []T {
@@ -77,7 +83,7 @@ type Kinds map[client.Object]client.ObjectList
 // Observe starts an observer and returns when it has seen what is there. It ends with ctx.
 func Observe(ctx context.Context, c client.WithWatch, namespace string, kinds Kinds, invariants ...Invariant) (*Observer, error) {
 	o := &Observer{invariants: invariants, state: State{
-		Reader: c, Namespace: namespace, Excused: map[types.UID]bool{}, Memory: map[string]any{},
+		Reader: c, Namespace: namespace, Excused: map[types.UID]bool{}, LostNodes: map[string]bool{}, Memory: map[string]any{},
 		objects: map[reflect.Type]map[types.UID]client.Object{},
 	}}
 	for obj, list := range kinds {
@@ -105,15 +111,15 @@ func Observe(ctx context.Context, c client.WithWatch, namespace string, kinds Ki
 }
 
 func listWatch(ctx context.Context, c client.WithWatch, namespace string, list client.ObjectList) *cache.ListWatch {
-	options := func(raw v1.ListOptions) []client.ListOption {
+	options := func(raw metav1.ListOptions) []client.ListOption {
 		return []client.ListOption{client.InNamespace(namespace), &client.ListOptions{Raw: &raw}}
 	}
 	return &cache.ListWatch{
-		ListFunc: func(raw v1.ListOptions) (runtime.Object, error) {
+		ListFunc: func(raw metav1.ListOptions) (runtime.Object, error) {
 			l := list.DeepCopyObject().(client.ObjectList)
 			return l, c.List(ctx, l, options(raw)...)
 		},
-		WatchFunc: func(raw v1.ListOptions) (watch.Interface, error) {
+		WatchFunc: func(raw metav1.ListOptions) (watch.Interface, error) {
 			return c.Watch(ctx, list.DeepCopyObject().(client.ObjectList), options(raw)...)
 		},
 	}

@@ -81,6 +81,7 @@ var planted = map[string]struct {
 
 // TestPlantedBugs proves that the harness finds what it is there to find.
 func TestPlantedBugs(t *testing.T) {
+	t.Parallel()
 	for name, p := range planted {
 		t.Run(p.class+"/"+strings.ReplaceAll(name, " ", "_"), func(t *testing.T) {
 			t.Parallel()

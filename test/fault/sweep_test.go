@@ -41,6 +41,7 @@ func (s *Scenario) world(t *testing.T, options ...func(*World)) *World {
 // TestCrashPoints crashes the manager after its n-th write, for every n of each scenario (a few of them unless all are
 // asked for): what is begun is finished by the next manager, and all invariants hold on the way.
 func TestCrashPoints(t *testing.T) {
+	t.Parallel()
 	for name, s := range scenarios {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -49,7 +50,7 @@ func TestCrashPoints(t *testing.T) {
 			if all {
 				s.Sweep(w, 1, 1, 0)
 			} else {
-				s.Sweep(w, 1, 4, 3)
+				s.Sweep(w, 2, 5, 2)
 			}
 		})
 	}

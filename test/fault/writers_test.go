@@ -21,6 +21,7 @@ import (
 
 // TestSecondWriter has somebody else edit what we manage while we do.
 func TestSecondWriter(t *testing.T) {
+	t.Parallel()
 	t.Run("podsToDelete", func(t *testing.T) {
 		t.Parallel()
 		moreToDelete(NewWorld(t, host))

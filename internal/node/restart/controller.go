@@ -13,9 +13,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/tools/record"
 	"k8s.io/client-go/util/workqueue"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -33,6 +35,10 @@ const (
 	// safetyPoll is when a request that is being executed is looked at although nobody said anything.
 	safetyPoll   = 5 * time.Second
 	defaultGrace = 30 // seconds
+	// patchAttempts bounds how often a status is written anew because somebody else was faster, and refreshLimit how long
+	// to wait for the cache to show what they wrote.
+	patchAttempts = 5
+	refreshLimit  = 10 * time.Second
 )
 
 // Reconciler executes the ContainerRecreateRequests of one node. Its requests name pods: the requests for one pod are
@@ -361,12 +367,35 @@ func (r *Reconciler) complete(ctx context.Context, crr *appsv1beta1.ContainerRec
 	return err
 }
 
-// patch writes the fields of the status that are the agent's.
+// patch writes the fields of the status that are the agent's. A request that the manager has ended meanwhile stays ended:
+// what became of it is written onto what the apiserver has, or not at all.
 func (r *Reconciler) patch(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest, change func(*appsv1beta1.ContainerRecreateRequestStatus)) error {
-	base := crr.DeepCopy()
-	change(&crr.Status)
-	if err := r.Client.Status().Patch(ctx, crr, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("status of ContainerRecreateRequest %s: %w", client.ObjectKeyFromObject(crr), err)
+	for attempt := 0; ; attempt++ {
+		base := crr.DeepCopy()
+		change(&crr.Status)
+		err := r.Client.Status().Patch(ctx, crr, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{}))
+		if client.IgnoreNotFound(err) == nil {
+			return nil
+		}
+		if !apierrors.IsConflict(err) || attempt == patchAttempts {
+			return fmt.Errorf("status of ContainerRecreateRequest %s: %w", client.ObjectKeyFromObject(crr), err)
+		}
+		if err := r.refresh(ctx, crr, base); err != nil {
+			return client.IgnoreNotFound(err)
+		}
+		if crr.UID != base.UID || crr.Status.CompletionTime != nil {
+			return nil
+		}
+		if len(crr.Status.ContainerRecreateStates) != len(base.Status.ContainerRecreateStates) {
+			return fmt.Errorf("status of ContainerRecreateRequest %s was changed by somebody else", client.ObjectKeyFromObject(crr))
+		}
 	}
-	return nil
+}
+
+// refresh waits until the cache has another version of the request than base, and reads it.
+func (r *Reconciler) refresh(ctx context.Context, crr, base *appsv1beta1.ContainerRecreateRequest) error {
+	return wait.PollUntilContextTimeout(ctx, 20*time.Millisecond, refreshLimit, true, func(ctx context.Context) (bool, error) {
+		err := r.Client.Get(ctx, client.ObjectKeyFromObject(base), crr)
+		return crr.ResourceVersion != base.ResourceVersion, err
+	})
 }

@@ -14,6 +14,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/util/workqueue"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
+	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -173,4 +175,41 @@ func TestFaults(t *testing.T) {
 		n.rounds()
 		n.stops("a0 10")
 	})
+}
+
+// The manager ends a request while the agent is about to take it up: it stays ended. Other writes of the manager's don't
+// keep the agent from telling.
+func TestStatusOfEndedRequest(t *testing.T) {
+	for _, ended := range []bool{true, false} {
+		crr := &appsv1beta1.ContainerRecreateRequest{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "r", UID: "u"}}
+		c := newNode(t, runtimeWith(), crr).Client
+		key := client.ObjectKeyFromObject(crr)
+		stale, other := &appsv1beta1.ContainerRecreateRequest{}, &appsv1beta1.ContainerRecreateRequest{}
+		for _, o := range []*appsv1beta1.ContainerRecreateRequest{stale, other} {
+			if err := c.Get(t.Context(), key, o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		other.Status.ContainerStatusSnapshot = []appsv1beta1.ContainerRecreateRequestContainerStatus{{Name: "a"}}
+		if ended {
+			other.Status.Phase, other.Status.CompletionTime, other.Status.Message = completed, ptr.To(metav1.Now()), "pod has gone"
+		}
+		if err := c.Status().Update(t.Context(), other); err != nil {
+			t.Fatal(err)
+		}
+		r := &Reconciler{Client: c}
+		if err := r.patch(t.Context(), stale, func(st *appsv1beta1.ContainerRecreateRequestStatus) { st.Phase = recreating }); err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Get(t.Context(), key, other); err != nil {
+			t.Fatal(err)
+		}
+		want := recreating
+		if ended {
+			want = completed
+		}
+		if other.Status.Phase != want || len(other.Status.ContainerStatusSnapshot) != 1 {
+			t.Errorf("ended %v: status %+v", ended, other.Status)
+		}
+	}
 }

@@ -21,8 +21,8 @@ import (
 
 // concerned are pods that features have business with.
 func concerned(ns string) map[string]*corev1.Pod {
-	owned := pod(ns, "owned")
-	owned.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps.kruise.io/v1beta1", Kind: "StatefulSet", Name: "s", UID: "1", Controller: new(true)}}
+	owned := pod(ns, "owned") // by a kind that the garbage collector does not know
+	owned.OwnerReferences = []metav1.OwnerReference{{APIVersion: "apps.kruise.io/v1beta1", Kind: "Unknown", Name: "o", UID: "1", Controller: new(true)}}
 	ordered := pod(ns, "ordered")
 	ordered.Annotations = map[string]string{launchpriority.PriorityAnnotation: "Ordered"}
 	prioritized := pod(ns, "prioritized")
@@ -35,10 +35,7 @@ func concerned(ns string) map[string]*corev1.Pod {
 // of the webhook, or let through if the operator chose that failure policy.
 func TestManagersDown_S_platform_18(t *testing.T) {
 	fresh(t)
-	m, err := theCluster.StartManager(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	m := process(t)
 	ns := namespace(t, "down")
 	system := namespace(t, "kruise-system")
 	eventually(t, 20*time.Second, "kube-system has its service account", func() error {
@@ -78,9 +75,7 @@ func TestManagersDown_S_platform_18(t *testing.T) {
 		}
 		return err
 	})
-	if _, err := theCluster.StartManager(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	process(t)
 	eventually(t, 40*time.Second, "the manager is back at work", func() error {
 		p := concerned(ns)["ordered"]
 		p.Name = ""

@@ -75,6 +75,21 @@ func fresh(t *testing.T) {
 	}
 }
 
+// process is a manager of its own, which ends with the test at the latest.
+func process(t *testing.T) *cluster.Manager {
+	t.Helper()
+	m, err := theCluster.StartManager(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := m.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return m
+}
+
 // replica is a manager in this process, that serves webhooks behind the balancer b.
 func replica(t *testing.T, b *balancer, change func(*manager.Options)) *manager.Manager {
 	t.Helper()
@@ -194,6 +209,16 @@ func noEvaluationErrors(t *testing.T) {
 	t.Helper()
 	if n := metric(t, "apiserver_admission_match_condition_evaluation_errors_total", `name="mpod.kb.io"`); n != 0 {
 		t.Errorf("the match condition failed %d times", n)
+	}
+}
+
+// look makes every replica look at certificates and configurations now instead of within a minute.
+func look(t *testing.T) {
+	t.Helper()
+	patch := fmt.Sprintf(`{"metadata":{"annotations":{"blast.example/look":"%d"}}}`, time.Now().UnixNano())
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "kruise-system", Name: "kruise-webhook-certs"}}
+	if err := kube.Patch(t.Context(), secret, client.RawPatch("application/merge-patch+json", []byte(patch))); err != nil {
+		t.Fatal(err)
 	}
 }
 
