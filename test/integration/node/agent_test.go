@@ -206,6 +206,16 @@ func (w *world) tokenFor(p *corev1.Pod) *authenticationv1.TokenRequest {
 	return request
 }
 
+// accountToken makes a service account of the test's namespace and returns a token of it.
+func (w *world) accountToken(name string) string {
+	w.Helper()
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
+	w.must(w.Create(w.ctx, account))
+	request := &authenticationv1.TokenRequest{}
+	w.must(w.SubResource("token").Create(w.ctx, account, request))
+	return request.Status.Token
+}
+
 // apiserver returns a configuration without credentials for the apiserver.
 func apiserver() *rest.Config { return rest.AnonymousClientConfig(shared.Config()) }
 

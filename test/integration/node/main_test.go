@@ -62,7 +62,7 @@ func run(m *testing.M) (code int) {
 			code = fail(err)
 		}
 	}()
-	for _, file := range []string{"rbac/daemon-account.yaml", "rbac/daemon.yaml", "namespaces/daemon-config.yaml", "rbac/manager.yaml", "rbac/manager-pullsecret.yaml"} {
+	for _, file := range []string{"rbac/daemon-account.yaml", "rbac/daemon.yaml", "rbac/daemon-metrics-auth.yaml", "namespaces/daemon-config.yaml", "rbac/manager.yaml", "rbac/manager-pullsecret.yaml"} {
 		if err := apply(ctx, file); err != nil {
 			return fail(fmt.Errorf("%s: %w", file, err))
 		}
