@@ -72,7 +72,7 @@ type statusError struct {
 
 func (e *statusError) Error() string { return fmt.Sprintf("%s (%d)", e.Message, e.Code) }
 
-// do sends body, if not nil, and reads the answer into the object at into.
+// do sends body, if not nil, as a merge patch if it is one, and reads the answer into the object at into.
 func (a *apiserver) do(ctx context.Context, method, path string, body, into any) error {
 	var content io.Reader = http.NoBody
 	if body != nil {
@@ -89,6 +89,9 @@ func (a *apiserver) do(ctx context.Context, method, path string, body, into any)
 	req.Header.Set("Authorization", "Bearer "+a.token)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPatch {
+		req.Header.Set("Content-Type", "application/merge-patch+json")
+	}
 	req.Header.Set("User-Agent", "kruise-helm-hook")
 	resp, err := a.client.Do(req)
 	if err != nil {

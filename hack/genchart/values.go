@@ -88,7 +88,15 @@ func (v *value) schema() map[string]any {
 		s["description"] = v.doc
 	}
 	if arg, ok := v.tags["enum"]; ok {
-		s["enum"] = list(arg)
+		var values []any
+		for _, text := range list(arg) {
+			if text == "null" {
+				values = append(values, nil)
+			} else {
+				values = append(values, text)
+			}
+		}
+		s["enum"] = values
 		return s
 	}
 	if arg, ok := v.tags["type"]; ok {

@@ -194,7 +194,8 @@ func (e *executor) editFailed(cs *appsv1beta1.CloneSet, edit *PodEdit, err error
 	}
 }
 
-// deleteAll deletes pods, and after each its claims. Every delete names the UID (weakness 23).
+// deleteAll deletes pods, and after each its claims. Every delete names the UID (weakness 23), and the version where more
+// than that was relied on.
 func (e *executor) deleteAll(ctx context.Context, cs *appsv1beta1.CloneSet, deletions []Deletion, o *outcome) {
 	errs := make([]error, len(deletions))
 	e.parallel(len(deletions), nil, func(i int) { errs[i] = e.deletePod(ctx, cs, &deletions[i]) })
@@ -212,7 +213,11 @@ func (e *executor) deleteAll(ctx context.Context, cs *appsv1beta1.CloneSet, dele
 func (e *executor) deletePod(ctx context.Context, cs *appsv1beta1.CloneSet, d *Deletion) error {
 	pd := &corev1.Pod{}
 	pd.Namespace, pd.Name, pd.UID = d.Pod.Namespace, d.Pod.Name, d.Pod.UID
-	err := e.client.Delete(ctx, pd, client.Preconditions{UID: &d.Pod.UID})
+	condition := client.Preconditions{UID: &d.Pod.UID}
+	if d.IfUnchanged {
+		condition.ResourceVersion = &d.Pod.ResourceVersion
+	}
+	err := e.client.Delete(ctx, pd, condition)
 	switch {
 	case apierrors.IsNotFound(err):
 	case apierrors.IsConflict(err):

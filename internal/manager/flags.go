@@ -191,7 +191,7 @@ func (f *Flags) registerTLS() {
 	fs.StringSliceVar(&f.ciphers, "tls-cipher-suites", nil, "Cipher suites for TLS 1.2; empty means Go's secure list.")
 	fs.BoolVar(&w.EnableHTTP2, "enable-http2", false, "Offer HTTP/2 on the webhook server.")
 	fs.StringVar(&w.ListenAddr, "webhook-listen-addr", "", "Address the webhook server listens on; empty means all addresses at $WEBHOOK_PORT.")
-	fs.StringVar(&w.ClientCAFile, "webhook-client-ca-file", "", "Require client certificates of this CA on every webhook path but /healthz.")
+	fs.StringVar(&w.ClientCAFile, "webhook-client-ca-file", "", "Require client certificates of this CA on every webhook path but /healthz and /convert (apiservers have none for conversion).")
 }
 
 func (f *Flags) registerWorkers() {

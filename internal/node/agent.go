@@ -111,6 +111,7 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 		defer close(connected)
 		a.runtimes.run(ctx)
 	}()
+	go saveMemory(ctx, a.mgr.GetCache())
 	err = a.mgr.Start(ctx)
 	cancel()
 	<-connected

@@ -48,6 +48,17 @@ func newProcesses(t *testing.T) *processes {
 			t.Error(err)
 		}
 	})
+	t.Cleanup(func() {
+		if !t.Failed() {
+			return
+		}
+		for _, m := range p.managers {
+			if data, err := os.ReadFile(m.Log); err == nil {
+				lines := strings.Split(string(data), "\n")
+				t.Logf("the end of a manager's log:\n%s", strings.Join(lines[max(0, len(lines)-60):], "\n"))
+			}
+		}
+	})
 	if p.proxy, err = NewProxy(c.Config()); err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +77,7 @@ func newProcesses(t *testing.T) *processes {
 // start starts one more process.
 func (p *processes) start(args ...string) *cluster.Manager {
 	p.t.Helper()
-	m, err := p.cluster.StartManager(p.t.Context(), append(append([]string{"--kubeconfig=" + p.kubeconfig}, shortLease...), args...)...)
+	m, err := p.cluster.StartManager(p.t.Context(), p.args(args...)...)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -120,6 +131,26 @@ func (p *processes) leader(not *cluster.Manager) (found *cluster.Manager) {
 	}
 }
 
+// revive starts processes that ended of their own in place of them, as a kubelet does: a manager ends when it can't renew
+// its lease.
+func (p *processes) revive() {
+	for i, m := range p.managers {
+		if m.Running() == nil {
+			continue
+		}
+		again, err := p.cluster.StartManager(p.t.Context(), p.args()...)
+		if err != nil {
+			p.t.Logf("a manager does not come up: %v", err) // the next look tries again
+			return
+		}
+		p.managers[i] = again
+	}
+}
+
+func (p *processes) args(more ...string) []string {
+	return append(append([]string{"--kubeconfig=" + p.kubeconfig}, shortLease...), more...)
+}
+
 func (p *processes) drop(m *cluster.Manager) {
 	for i := range p.managers {
 		if p.managers[i] == m {
@@ -133,7 +164,13 @@ func (p *processes) drop(m *cluster.Manager) {
 func (p *processes) amid(w *World, s *Scenario, round, writes int, name string, happen func()) {
 	p.t.Helper()
 	start := p.proxy.Writes()
-	ok := s.round(w, round, func() {}, func() {
+	done := s.Done
+	revived := *s
+	revived.Done = func(ctx context.Context, w *World, n int) error {
+		p.revive()
+		return done(ctx, w, n)
+	}
+	ok := revived.round(w, round, func() {}, func() {
 		if w.Eventually(fmt.Sprintf("%d writes before: %s", writes, name), func(context.Context) error {
 			if n := p.proxy.Writes() - start; n < writes {
 				return fmt.Errorf("%d", n)

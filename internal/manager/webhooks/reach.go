@@ -147,6 +147,12 @@ func (i *Injector) keepReach(ctx context.Context, obj client.Object, live []view
 	entries := i.podEntries(mutating)
 	i.seen(obj)
 	i.measure(live, entries)
+	if i.ReadOnly {
+		if wide, _ := i.compare(live, entries, Concerns(i.Gates)); len(wide) > 0 {
+			i.Log.Error(nil, "Match conditions leave out pods that concern features, and with external certificates the manager must not change them: take them away",
+				"configuration", obj.GetName(), "webhooks", keys(wide), "condition", MatchConditionName)
+		}
+	}
 	if len(entries) == 0 || !i.leads() {
 		return reach{}
 	}

@@ -356,6 +356,41 @@ func TestDrift(t *testing.T) {
 	if strings.Contains(metrics(t, m.MetricsAddr()), `kruise_webhook_cert_expiry_seconds 0`) {
 		t.Error("there is no expiry of the certificate")
 	}
+	cs := cloneSetNone("measured") // so that there is something to count
+	if err := kube.Create(t.Context(), cs); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = kube.Delete(context.Background(), cs) })
+	metricNames(t, m.MetricsAddr())
+}
+
+// metricNames: what dashboards and alerts are made of is there (platform 4.1).
+func metricNames(t *testing.T, addr string) {
+	t.Helper()
+	eventually(t, 20*time.Second, "all metrics are there", func() error {
+		page := metrics(t, addr)
+		var missing []string
+		for _, name := range strings.Fields(`kruise_manager_is_leader leader_election_master_status certwatcher_read_certificate_total
+			kruise_webhook_config_drift kruise_webhook_cert_expiry_seconds
+			controller_runtime_reconcile_total controller_runtime_reconcile_errors_total controller_runtime_terminal_reconcile_errors_total
+			controller_runtime_reconcile_panics_total controller_runtime_reconcile_time_seconds_bucket
+			controller_runtime_max_concurrent_reconciles controller_runtime_active_workers
+			controller_runtime_webhook_requests_total controller_runtime_webhook_latency_seconds_bucket controller_runtime_webhook_requests_in_flight
+			workqueue_depth workqueue_adds_total workqueue_queue_duration_seconds_bucket workqueue_work_duration_seconds_bucket
+			workqueue_unfinished_work_seconds workqueue_longest_running_processor_seconds workqueue_retries_total
+			rest_client_requests_total go_goroutines process_resident_memory_bytes`) {
+			if !strings.Contains(page, "\n"+name+"{") && !strings.Contains(page, "\n"+name+" ") {
+				missing = append(missing, name)
+			}
+		}
+		if !strings.Contains(page, `controller="cloneset-controller"`) {
+			missing = append(missing, "cloneset-controller")
+		}
+		if len(missing) > 0 {
+			return fmt.Errorf("missing: %v", missing)
+		}
+		return nil
+	})
 }
 
 // TestEndWithoutFailures: one of two replicas is asked to end while CloneSets are created all the time, and the
