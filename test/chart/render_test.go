@@ -318,6 +318,28 @@ func TestCRDsAreKept(t *testing.T) {
 	}
 }
 
+// TestGuardRights: if the CRDs go, too, the guard may look for every kind that users make.
+func TestGuardRights(t *testing.T) {
+	t.Parallel()
+	role := &rbacv1.ClusterRole{}
+	u := render(t, "--set", "crds.keep=false")["ClusterRole/kruise-helm-hook-role"]
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, role); err != nil {
+		t.Fatal(err)
+	}
+	crds, err := install.CRDs(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, crd := range crds {
+		may := slices.ContainsFunc(role.Rules, func(r rbacv1.PolicyRule) bool {
+			return r.APIGroups[0] == crd.Spec.Group && slices.Contains(r.Resources, crd.Spec.Names.Plural) && slices.Equal(r.Verbs, []string{"list"})
+		})
+		if ofNodes := strings.HasPrefix(crd.Spec.Names.Kind, "Node"); may == ofNodes {
+			t.Errorf("%s: %t", crd.Name, may)
+		}
+	}
+}
+
 // TestHardened renders the strictest profile, with what it wants.
 func TestHardened(t *testing.T) {
 	t.Parallel()
