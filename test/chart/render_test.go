@@ -44,14 +44,15 @@ func TestLint(t *testing.T) {
 func TestRefusedValues(t *testing.T) {
 	t.Parallel()
 	for set, want := range map[string]string{
-		"bogus=1":                                                         "additional properties 'bogus' not allowed",
-		"manager.bogus=1":                                                 "additional properties 'bogus' not allowed",
-		"manager.replicas=two":                                            "want integer",
-		"securityProfile=lax":                                             "value must be one of",
-		"featureGates=Bogus=true":                                         `unknown gate "Bogus"`,
-		"installation.createNamespace=false":                              "label it and set installation.namespaceLabelAcknowledged=true",
-		"installation.namespace=kube-system":                              "must not be kube-system",
-		"installation.daemonConfigNamespace=kruise-system":                "must be a namespace of its own",
+		"bogus=1":                                          "additional properties 'bogus' not allowed",
+		"manager.bogus=1":                                  "additional properties 'bogus' not allowed",
+		"manager.replicas=two":                             "want integer",
+		"securityProfile=lax":                              "value must be one of",
+		"featureGates=Bogus=true":                          `unknown gate "Bogus"`,
+		"installation.createNamespace=false":               "label it and set installation.namespaceLabelAcknowledged=true",
+		"installation.namespace=kube-system":               "must not be kube-system",
+		"installation.daemonConfigNamespace=kruise-system": "must be a namespace of its own",
+		"securityProfile=hardened,networkPolicy.apiServerCIDRs={10.0.0.1/32},manager.hostNetwork=true": "contradict each other",
 		"securityProfile=hardened":                                        "needs networkPolicy.apiServerCIDRs",
 		"webhookConfiguration.overrides.bogus.x=1":                        `unknown webhook "bogus"`,
 		`webhookConfiguration.overrides.mpod\.kb\.io.rules=1`:             "rules of mpod.kb.io cannot be set",
@@ -337,6 +338,23 @@ func TestGuardRights(t *testing.T) {
 		if ofNodes := strings.HasPrefix(crd.Spec.Names.Kind, "Node"); may == ofNodes {
 			t.Errorf("%s: %t", crd.Name, may)
 		}
+	}
+}
+
+// TestRollingUpdate: there is always a replica, and room for the next one.
+func TestRollingUpdate(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[string]string{
+		"manager.hostNetwork=false": "rollingUpdate:\n      maxSurge: 100%\n      maxUnavailable: 0",
+		"manager.hostNetwork=true":  "rollingUpdate:\n      maxSurge: 100%\n      maxUnavailable: 1",
+	} {
+		if o := render(t, "--set", "crds.managed=false", "--set", set); !strings.Contains(o.Text(deployment), want) {
+			t.Errorf("%s:\n%s", set, o.Text(deployment))
+		}
+	}
+	o := render(t, "--set", "crds.managed=false,daemon.metricsBind=$(HOST_IP)")
+	if strings.Contains(o.Text(daemonSet), "host: $(HOST_IP)") {
+		t.Error("the kubelet does not expand variables in probes")
 	}
 }
 
