@@ -25,7 +25,7 @@ import (
 // nothing else (security 5.2).
 func TestAuthorizer(t *testing.T) {
 	dir := t.TempDir()
-	for _, name := range []string{"authorization-config.yaml", "nobody.kubeconfig"} {
+	for _, name := range []string{"authorization.yaml", "nobody.kubeconfig"} {
 		data, err := os.ReadFile(filepath.Join("..", "..", "..", "config", "authorizer", name)) //nolint:gosec // of this repository
 		if err != nil {
 			t.Fatal(err)
@@ -35,7 +35,7 @@ func TestAuthorizer(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l, err := lab.Start(t.Context(), lab.Options{Nodes: 1, APIServerArgs: []string{"--authorization-config=" + filepath.Join(dir, "authorization-config.yaml")}})
+	l, err := lab.Start(t.Context(), lab.Options{Nodes: 1, APIServerArgs: []string{"--authorization-config=" + filepath.Join(dir, "authorization.yaml")}})
 	if err != nil {
 		t.Fatal(err)
 	}
