@@ -59,9 +59,9 @@ type outcome struct {
 	more bool
 	// speed is how many pods may be created at once next time.
 	speed int
-	// unsettled says that a pod exists whose creation the cache may not show yet. Nothing that changes the names of new
+	// unsettled names the pods that exist, or may, and that the cache may not show yet. Nothing that changes the names of new
 	// pods may be written before it does.
-	unsettled bool
+	unsettled []string
 }
 
 func (o *outcome) fail(scaling bool, errs ...error) {

@@ -29,13 +29,15 @@ type invariants struct {
 	debt int
 	// served are the pods that have been in service.
 	served map[types.UID]bool
+	// deleted are the pods that it deleted.
+	deleted map[types.UID]bool
 	// saw are the objects that the process was ever shown.
 	saw    map[types.UID]bool
 	writes int
 }
 
 func newInvariants() invariants {
-	return invariants{drained: map[types.UID]bool{}, served: map[types.UID]bool{}, saw: map[types.UID]bool{}}
+	return invariants{drained: map[types.UID]bool{}, served: map[types.UID]bool{}, deleted: map[types.UID]bool{}, saw: map[types.UID]bool{}}
 }
 
 func (i *invariants) sees(v *view) {
@@ -222,6 +224,7 @@ func (w *World) excludesPreparingDelete() bool {
 func (w *World) checkAvailability(r request, n numbers, p *corev1.Pod) {
 	if r.verb == "delete" {
 		w.watch.debt++
+		w.watch.deleted[p.UID] = true
 	} else {
 		w.watch.drained[p.UID] = true
 	}
@@ -231,12 +234,26 @@ func (w *World) checkAvailability(r request, n numbers, p *corev1.Pod) {
 			serving++
 		}
 	}
-	short := max(n.replicas-serving, 0)
+	short := max(n.replicas-serving-w.unseenFailures(), 0)
 	w.watch.debt = min(w.watch.debt, short)
 	if byHand := min(len(w.watch.drained)+w.watch.debt, short); byHand > n.maxUnavailable {
 		w.fail("%s: %d pods serve, %d are out of service by the controller's hand, with %d replicas and maxUnavailable %d",
 			r, serving, byHand, n.replicas, n.maxUnavailable)
 	}
+}
+
+// unseenFailures counts the pods that serve as far as the process can know, and went out of service without it.
+func (w *World) unseenFailures() int {
+	n := 0
+	for name, seen := range w.sawPods {
+		if !w.serves(w.set, seen) || w.watch.drained[seen.UID] || w.watch.deleted[seen.UID] {
+			continue
+		}
+		if p := w.store.pod(name); p == nil || p.UID != seen.UID || !w.serves(w.set, p) {
+			n++
+		}
+	}
+	return n
 }
 
 // checkMove: no more pods are moved to the update revision than the partition lets go, none while paused or OnDelete, and
@@ -251,6 +268,11 @@ func (w *World) checkMove(r request, n numbers, before, after *corev1.Pod) {
 	forward := from != to && target == wanted
 	switch {
 	case !marked && from == to:
+		return
+	case marked && w.keyOf(from) == wanted:
+		if !w.gates.PartitionRollback {
+			w.fail("%s: the pod is recreated although it is at the update revision", r)
+		}
 		return
 	case marked:
 		if n.inPlace && n.maxSurge == 0 && inPlace(w.keyOf(from), wanted) {

@@ -113,7 +113,7 @@ func (w *World) checkRest() {
 	w.checkStatus(cs, count, updated)
 	w.checkClaims(cs, ids)
 	w.checkHistory(cs)
-	if names := cs.Spec.ScaleStrategy.PodsToDelete; len(names) > 0 {
+	if names := cs.Spec.ScaleStrategy.PodsToDelete; len(names) > 0 && !stuck(cs) {
 		w.fail("podsToDelete still has %v", names)
 	}
 }
@@ -145,9 +145,16 @@ func (w *World) checkPodAtRest(cs *appsv1beta1.CloneSet, p *corev1.Pod) {
 	case p.Annotations[pub.InPlaceUpdateGraceKey] != "":
 		w.fail("pod %s is left in its grace period", p.Name)
 	}
-	if _, marked := p.Labels[pub.SpecifiedDeleteKey]; marked {
+	if _, marked := p.Labels[pub.SpecifiedDeleteKey]; marked && !stuck(cs) {
 		w.fail("pod %s is marked for deletion and still there", p.Name)
 	}
+}
+
+// stuck says that no pod in service may go: maxUnavailable is 0, and the surge that would make up for that rests while
+// paused and does not exist with OnDelete.
+func stuck(cs *appsv1beta1.CloneSet) bool {
+	n := numbersOf(cs)
+	return n.maxUnavailable == 0 && n.maxSurge == 0
 }
 
 // checkStatus: the status says what is.

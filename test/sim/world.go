@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -197,13 +198,16 @@ func (w *World) observed(cs *appsv1beta1.CloneSet) {
 	}
 }
 
+// quiet has no log.
+var quiet = logr.NewContext(context.Background(), logr.Discard())
+
 // reconcile runs one reconcile, and starts a new process if that one died.
 func (w *World) reconcile() {
 	w.queued = false
 	w.stats.Reconciles++
 	w.log("reconcile (not seen yet: %d changes of pods, %d of the CloneSet)", w.client.view.behind(pods), w.client.view.behind(sets))
 	w.reconciling = true
-	result, err := w.reconciler.Reconcile(context.Background(), reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: setName}})
+	result, err := w.reconciler.Reconcile(quiet, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: namespace, Name: setName}})
 	w.reconciling = false
 	if w.broken != nil {
 		panic(*w.broken)
@@ -255,7 +259,9 @@ func (w *World) advance(d time.Duration) {
 			to = t
 		}
 	}
-	w.now = to
+	if to.After(w.now) {
+		w.now = to
+	}
 	left := w.timers[:0]
 	for _, t := range w.timers {
 		if t.After(w.now) {
