@@ -26,6 +26,8 @@ import (
 const (
 	// again is when to look again after a write met something newer than the snapshot.
 	again = 50 * time.Millisecond
+	// cleanUpRetry is when to try again what failed and is no error of the reconcile.
+	cleanUpRetry = time.Second
 	// listTimeout bounds how long a reconcile waits for the cache to show its own writes.
 	listTimeout = 60 * time.Second
 )
@@ -252,26 +254,32 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 	reportFailures(&d.Status, o.scaleErr, o.updateErr, r.now())
 	left, statusErr := r.writeStatus(ctx, cs, &d.Status)
 	sooner(left)
-	if d.TrimPodsToDelete {
-		r.trimPodsToDelete(ctx, cs, d.PodsToDelete)
+	if d.TrimPodsToDelete && !r.trimPodsToDelete(ctx, cs, d.PodsToDelete) {
+		sooner(cleanUpRetry)
 	}
 	if len(d.DeleteRevisions) > 0 {
 		if err := r.exec.revisions.Delete(ctx, d.DeleteRevisions); err != nil {
 			logOf(ctx).Error(err, "Failed to truncate the history")
+			sooner(cleanUpRetry)
 		}
 	}
 	return result, errors.Join(o.scaleErr, o.updateErr, statusErr)
 }
 
-// trimPodsToDelete writes the names that are left, if nobody changed the CloneSet meanwhile (weakness 24).
-func (r *reconciler) trimPodsToDelete(ctx context.Context, cs *appsv1beta1.CloneSet, names []string) {
+// trimPodsToDelete writes the names that are left, if nobody changed the CloneSet meanwhile (weakness 24). It says whether
+// that worked, or is not needed any more.
+func (r *reconciler) trimPodsToDelete(ctx context.Context, cs *appsv1beta1.CloneSet, names []string) bool {
 	wanted := cs.DeepCopy()
 	wanted.Spec.ScaleStrategy.PodsToDelete = names
 	// The status write before this one changed the version, and nothing else.
 	err := r.client.Patch(ctx, wanted, client.MergeFromWithOptions(cs, client.MergeFromWithOptimisticLock{}))
-	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-		logOf(ctx).Error(err, "Failed to remove vanished names from podsToDelete")
+	if err != nil && !apierrors.IsNotFound(err) {
+		if !apierrors.IsConflict(err) {
+			logOf(ctx).Error(err, "Failed to remove vanished names from podsToDelete")
+		}
+		return false
 	}
+	return true
 }
 
 func pointers[T any](items []T) []*T {
