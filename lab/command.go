@@ -94,6 +94,7 @@ func upCommand(dir *string) *cobra.Command {
 	f.DurationVar(&o.StartDelay, "start-delay", time.Second, "from a pod's arrival on its node to its containers running")
 	f.DurationVar(&o.RestartDelay, "restart-delay", time.Second, "from a container's stop for a restart to it running again")
 	f.DurationVar(&o.StopDelay, "stop-delay", 0, "from a pod's deletion to its end, at most its grace period")
+	f.StringArrayVar(&o.APIServerArgs, "apiserver-arg", nil, "one more flag for the apiserver, such as --authorization-config=FILE; may be repeated")
 	f.BoolVar(&o.Fresh, "fresh", false, "start empty, without the data of an earlier lab in this directory")
 	f.BoolVar(&foreground, "foreground", false, "stay until interrupted, then stop; components never outlive this process")
 	f.BoolVar(&untilEOF, "until-eof", false, "like --foreground, and also stop when standard input ends; obeys lines \"restart COMPONENT\" (for tests)")

@@ -72,7 +72,7 @@ type statusError struct {
 
 func (e *statusError) Error() string { return fmt.Sprintf("%s (%d)", e.Message, e.Code) }
 
-// do sends body, if not nil, and reads the answer into the object at into.
+// do sends body, if not nil, as a merge patch if it is one, and reads the answer into the object at into.
 func (a *apiserver) do(ctx context.Context, method, path string, body, into any) error {
 	var content io.Reader = http.NoBody
 	if body != nil {
@@ -82,19 +82,22 @@ func (a *apiserver) do(ctx context.Context, method, path string, body, into any)
 		}
 		content = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, a.server+path, content)
+	req, err := http.NewRequestWithContext(ctx, method, a.server+path, content) //nolint:gosec // G704: the server is whom the pod or the operator names
 	if err != nil {
 		return err
 	}
 	req.Header.Set("Authorization", "Bearer "+a.token)
 	req.Header.Set("Accept", "application/json")
 	req.Header.Set("Content-Type", "application/json")
+	if method == http.MethodPatch {
+		req.Header.Set("Content-Type", "application/merge-patch+json")
+	}
 	req.Header.Set("User-Agent", "kruise-helm-hook")
-	resp, err := a.client.Do(req)
+	resp, err := a.client.Do(req) //nolint:gosec // G704: as above
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)

@@ -2,7 +2,7 @@
 
 // Command helm-hook is /helm_hook of the image. Without a command it is the uninstall guard: it fails while objects exist
 // that own pods, so that `helm uninstall` deletes nothing (platform 8.4). The command `test` checks that an installation
-// works; `helm test` runs it.
+// works; `helm test` runs it. The command `migrate` stores objects in the storage version after an upgrade (platform W8).
 package main
 
 import (
@@ -27,7 +27,7 @@ func main() {
 
 func run(ctx context.Context, args []string, out io.Writer) error {
 	command := "guard"
-	if len(args) > 0 && args[0] == "test" {
+	if len(args) > 0 && (args[0] == "test" || args[0] == "migrate") {
 		command, args = args[0], args[1:]
 	}
 	fs := flag.NewFlagSet("helm_hook "+command, flag.ContinueOnError)
@@ -38,7 +38,9 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	everything := fs.Bool("everything", false, "Guard every kind: the CustomResourceDefinitions will be deleted, too.")
 	namespace := fs.String("namespace", "kruise-system", "Namespace of the manager.")
 	agents := fs.String("daemon-namespace", "", "Namespace of the agents; empty if there are none.")
-	limit := fs.Duration("timeout", time.Minute, "Time for an installation to work.")
+	limit := fs.Duration("timeout", time.Minute, "Time for an installation to work, or for objects to be migrated.")
+	settle := fs.Duration("settle", 5*time.Second, "Time that apiservers need to learn of a storage version.")
+	strict := fs.Bool("strict", false, "Fail if an object can't be migrated.")
 	if err := fs.Parse(args); err != nil {
 		return err
 	}
@@ -48,8 +50,12 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err := at.connect(); err != nil {
 		return err
 	}
-	if command == "test" {
+	switch command {
+	case "test":
 		return test(ctx, &at, out, *namespace, *agents, *limit)
+	case "migrate":
+		return untilDone(ctx, &at, out, *settle, *limit, *strict)
+	default:
+		return guard(ctx, &at, out, *everything)
 	}
-	return guard(ctx, &at, out, *everything)
 }

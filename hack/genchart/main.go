@@ -49,7 +49,7 @@ func run() error {
 	for _, crd := range crds {
 		sources = append(sources, [2]string{"config/crd/bases/" + crd.Spec.Group + "_" + crd.Spec.Names.Plural + ".yaml", "crd"})
 	}
-	sources = append(sources, [2]string{"config/rbac/*.yaml", "rbac"}, [2]string{"config/webhook/*.yaml", "webhook"}, [2]string{"config/monitoring/*", "monitoring"})
+	sources = append(sources, [2]string{"config/rbac/*.yaml", "rbac"}, [2]string{"config/webhook/*.yaml", "webhook"}, [2]string{"config/namespaces/*.yaml", "namespaces"}, [2]string{"config/monitoring/*", "monitoring"})
 	for _, s := range sources {
 		if err := copyFiles(s[0], filepath.Join(chart, "files", s[1])); err != nil {
 			return err
@@ -77,7 +77,7 @@ func copyFiles(glob, dir string) error {
 		if filepath.Base(file) == "kustomization.yaml" {
 			continue
 		}
-		content, err := os.ReadFile(file) //nolint:gosec // of this repository
+		content, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}

@@ -30,6 +30,8 @@ const (
 	createdTaken
 	// createdFailed: the pod was refused.
 	createdFailed
+	// createdUnknown: as createdFailed, but the pod may exist all the same.
+	createdUnknown
 )
 
 // createAll creates pods in batches of 1, 2, 4 and so on, so that a refusal that hits every pod costs one request and not
@@ -68,17 +70,20 @@ func (e *executor) createBatch(ctx context.Context, cs *appsv1beta1.CloneSet, ba
 	var refused atomic.Bool
 	goOn := func() bool { return !refused.Load() && e.now().Sub(began) < slice }
 	begun = e.parallel(len(batch), goOn, func(i int) {
-		if results[i], errs[i] = e.create(ctx, cs, &batch[i]); results[i] == createdFailed {
+		if results[i], errs[i] = e.create(ctx, cs, &batch[i]); results[i] == createdFailed || results[i] == createdUnknown {
 			refused.Store(true)
 		}
 	})
 	for i := range batch[:begun] {
 		switch results[i] {
 		case createdUnsettled:
-			o.unsettled = true
+			o.unsettled = append(o.unsettled, batch[i].Pod.Name)
 		case createdTaken:
 			o.taken = append(o.taken, idOf(batch[i].Pod))
-		case createdFailed:
+		case createdFailed, createdUnknown:
+			if results[i] == createdUnknown {
+				o.unsettled = append(o.unsettled, batch[i].Pod.Name)
+			}
 			if !apierrors.HasStatusCause(errs[i], corev1.NamespaceTerminatingCause) {
 				e.recorder.Eventf(cs, corev1.EventTypeWarning, "FailedCreate", "failed to create pod %s: %v", batch[i].Pod.Name, errs[i])
 				o.fail(true, errs[i])
@@ -91,8 +96,8 @@ func (e *executor) createBatch(ctx context.Context, cs *appsv1beta1.CloneSet, ba
 // create creates a pod after its claims.
 func (e *executor) create(ctx context.Context, cs *appsv1beta1.CloneSet, c *Creation) (created, error) {
 	for _, claim := range c.Claims {
-		if result, err := e.createOne(ctx, cs, claim); result == createdTaken || result == createdFailed {
-			return result, err
+		if result, err := e.createOne(ctx, cs, claim); result == createdTaken || result == createdFailed || result == createdUnknown {
+			return min(result, createdFailed), err // the pod itself was not tried
 		}
 	}
 	result, err := e.createOne(ctx, cs, c.Pod)
@@ -123,8 +128,10 @@ func (e *executor) createOne(ctx context.Context, cs *appsv1beta1.CloneSet, o cl
 	switch {
 	case apierrors.IsNotFound(getErr) && exists:
 		return createdTaken, nil // it went away this moment; another name is simplest
-	case getErr != nil:
+	case apierrors.IsNotFound(getErr):
 		return createdFailed, err
+	case getErr != nil:
+		return createdUnknown, err
 	case found.GetDeletionTimestamp() == nil && metav1.IsControlledBy(found, cs):
 		return createdUnsettled, nil
 	}

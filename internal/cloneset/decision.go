@@ -109,6 +109,9 @@ type Deletion struct {
 	Claims []*corev1.PersistentVolumeClaim
 	// Reason says why the pod goes.
 	Reason DeleteReason
+	// IfUnchanged says that the pod goes because nobody misses it, so that it must not have become available meanwhile:
+	// only this very version of it is deleted.
+	IfUnchanged bool
 }
 
 // DeleteReason says why a pod is deleted.

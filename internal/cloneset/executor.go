@@ -59,9 +59,9 @@ type outcome struct {
 	more bool
 	// speed is how many pods may be created at once next time.
 	speed int
-	// unsettled says that a pod exists whose creation the cache may not show yet. Nothing that changes the names of new
+	// unsettled names the pods that exist, or may, and that the cache may not show yet. Nothing that changes the names of new
 	// pods may be written before it does.
-	unsettled bool
+	unsettled []string
 }
 
 func (o *outcome) fail(scaling bool, errs ...error) {
@@ -194,7 +194,8 @@ func (e *executor) editFailed(cs *appsv1beta1.CloneSet, edit *PodEdit, err error
 	}
 }
 
-// deleteAll deletes pods, and after each its claims. Every delete names the UID (weakness 23).
+// deleteAll deletes pods, and after each its claims. Every delete names the UID (weakness 23), and the version where more
+// than that was relied on.
 func (e *executor) deleteAll(ctx context.Context, cs *appsv1beta1.CloneSet, deletions []Deletion, o *outcome) {
 	errs := make([]error, len(deletions))
 	e.parallel(len(deletions), nil, func(i int) { errs[i] = e.deletePod(ctx, cs, &deletions[i]) })
@@ -212,7 +213,11 @@ func (e *executor) deleteAll(ctx context.Context, cs *appsv1beta1.CloneSet, dele
 func (e *executor) deletePod(ctx context.Context, cs *appsv1beta1.CloneSet, d *Deletion) error {
 	pd := &corev1.Pod{}
 	pd.Namespace, pd.Name, pd.UID = d.Pod.Namespace, d.Pod.Name, d.Pod.UID
-	err := e.client.Delete(ctx, pd, client.Preconditions{UID: &d.Pod.UID})
+	condition := client.Preconditions{UID: &d.Pod.UID}
+	if d.IfUnchanged {
+		condition.ResourceVersion = &d.Pod.ResourceVersion
+	}
+	err := e.client.Delete(ctx, pd, condition)
 	switch {
 	case apierrors.IsNotFound(err):
 	case apierrors.IsConflict(err):

@@ -14,7 +14,8 @@ import (
 const speedLasts = time.Second
 
 // memory is what the controller may forget at any time: when it last wrote a status, to write it less often, which ids
-// it found in use by others, to try them only once, and how fast it could create pods.
+// it found in use by others, to try them only once, which creates were
+// not answered, and how fast it could create pods.
 type memory struct {
 	mu   sync.Mutex
 	sets map[types.NamespacedName]*remembered
@@ -24,6 +25,8 @@ type remembered struct {
 	uid    types.UID
 	status time.Time
 	taken  map[string]bool
+	// unsettled names the pods that were created without an answer and that the cache did not show when last looked for.
+	unsettled map[string]bool
 	// pods is the number of its pods.
 	pods int
 	// speed is how many pods could be created at once at the time of creating.
@@ -137,4 +140,34 @@ func (m *memory) reached(key types.NamespacedName, uid types.UID, speed int, now
 	defer m.mu.Unlock()
 	r := m.of(key, uid)
 	r.speed, r.creating = speed, now
+}
+
+// created notes pods that were created, or may have been, without an answer.
+func (m *memory) created(key types.NamespacedName, uid types.UID, names []string) {
+	if len(names) == 0 {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.of(key, uid)
+	if r.unsettled == nil {
+		r.unsettled = make(map[string]bool, len(names))
+	}
+	for _, name := range names {
+		r.unsettled[name] = true
+	}
+}
+
+// unsettled returns a copy of those names.
+func (m *memory) unsettled(key types.NamespacedName, uid types.UID) map[string]bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return maps.Clone(m.of(key, uid).unsettled)
+}
+
+// settle replaces those names.
+func (m *memory) settle(key types.NamespacedName, uid types.UID, names map[string]bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(key, uid).unsettled = names
 }

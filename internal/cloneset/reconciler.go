@@ -71,6 +71,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if err != nil {
 		return ctrl.Result{}, err
 	}
+	if unseen, err := r.unseen(ctx, cs, snapshot); unseen || err != nil {
+		return ctrl.Result{RequeueAfter: 2 * again}, err
+	}
 	decision := Plan(*snapshot)
 	outcome := r.exec.act(ctx, cs, &decision, r.memory.speed(req.NamespacedName, cs.UID, r.now()))
 	r.memory.reached(req.NamespacedName, cs.UID, outcome.speed, r.now())
@@ -174,6 +177,32 @@ func (r *reconciler) nodeLabels(ctx context.Context) func(string) (map[string]st
 	}
 }
 
+// unseen says whether there is a pod whose creation was not answered and that the cache does not show yet. A plan without
+// it would create another in its place: its name may have changed since, with the version of the CloneSet or because
+// its claims, which the cache shows, take its id.
+func (r *reconciler) unseen(ctx context.Context, cs *appsv1beta1.CloneSet, s *Snapshot) (bool, error) {
+	key := client.ObjectKeyFromObject(cs)
+	names := r.memory.unsettled(key, cs.UID)
+	if len(names) == 0 {
+		return false, nil
+	}
+	for _, p := range s.Pods {
+		delete(names, p.Name)
+	}
+	for name := range names {
+		var p corev1.Pod
+		err := r.exec.live.Get(ctx, client.ObjectKey{Namespace: cs.Namespace, Name: name}, &p)
+		if client.IgnoreNotFound(err) != nil {
+			return true, fmt.Errorf("look for pod %s/%s, which was created without an answer: %w", cs.Namespace, name, err)
+		}
+		if err != nil || !metav1.IsControlledBy(&p, cs) {
+			delete(names, name)
+		}
+	}
+	r.memory.settle(key, cs.UID, names)
+	return len(names) > 0, nil
+}
+
 // report writes the status and what else depends on the outcome, and says when to look again. The result is also meant
 // if there is an error.
 func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decision, o *outcome) (ctrl.Result, error) {
@@ -191,7 +220,8 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 	if o.more && o.scaleErr == nil && o.updateErr == nil {
 		sooner(time.Millisecond)
 	}
-	if o.unsettled {
+	r.memory.created(key, cs.UID, o.unsettled)
+	if len(o.unsettled) > 0 {
 		if o.scaleErr == nil && o.updateErr == nil {
 			sooner(2 * again)
 		}

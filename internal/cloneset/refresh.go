@@ -83,6 +83,14 @@ func (p *planner) refreshPod(i *podInfo) {
 		p.d.UpdateErrors = append(p.d.UpdateErrors, err)
 		return
 	}
+	if !pod.SameRevision(pod.RevisionOf(pod.After(i.Pod, progress.Edits)), pod.RevisionOf(i.Pod)) {
+		// An update that touched nothing yet was undone: that is one pod less to move.
+		if p.updating.move > 0 {
+			p.updating.move--
+		} else if p.updating.move < 0 {
+			p.updating.move++
+		}
+	}
 	p.after(progress.RequeueAfter)
 	if progress.Infeasible != "" && !i.specified {
 		p.infeasible(i, progress.Infeasible)

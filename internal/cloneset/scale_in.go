@@ -155,7 +155,7 @@ func (p *planner) remove(i *podInfo, reason DeleteReason) bool {
 	if !d.Proceed {
 		return false
 	}
-	deletion := Deletion{Pod: i.Pod, Claims: p.claimsOf(i.Pod), Reason: reason}
+	deletion := Deletion{Pod: i.Pod, Claims: p.claimsOf(i.Pod), Reason: reason, IfUnchanged: !i.available && reason != DeleteReleased}
 	if reason != DeleteScaleIn && p.keepsClaims(i.Pod) && (i.specified || reason == DeleteSpecified) {
 		for _, c := range deletion.Claims {
 			if !kept(c) {

@@ -142,7 +142,7 @@ type WebhookOptions struct {
 	TLSMinVersion uint16
 	CipherSuites  []uint16
 	EnableHTTP2   bool
-	// ClientCAFile, when set, makes everything but /healthz require a client certificate signed by it.
+	// ClientCAFile, when set, makes everything but /healthz and /convert require a client certificate signed by it.
 	ClientCAFile string
 }
 

@@ -96,7 +96,7 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 	}
 	o.Log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion, "kruise", version.String())
 	if _, err := os.Stat(o.PluginConfigFile); err == nil {
-		if err := images.RegisterPlugins(o.PluginConfigFile, o.PluginBinDir); err != nil {
+		if a.plugins, err = images.LoadPlugins(o.PluginConfigFile, o.PluginBinDir); err != nil {
 			o.Log.Error(err, "Credential provider plugins are not used")
 		}
 	}
@@ -111,6 +111,7 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 		defer close(connected)
 		a.runtimes.run(ctx)
 	}()
+	go saveMemory(ctx, a.mgr.GetCache())
 	err = a.mgr.Start(ctx)
 	cancel()
 	<-connected
@@ -122,6 +123,7 @@ type agent struct {
 	mgr      manager.Manager
 	runtimes *runtimes
 	puller   *images.Puller
+	plugins  *images.Plugins
 	checks   []check
 }
 

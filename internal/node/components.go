@@ -60,7 +60,7 @@ func (a *agent) addPuller(cfg *rest.Config) error {
 		return err
 	}
 	a.puller = images.New(images.Options{
-		Client: cached, Images: a.runtimes.images, Credentials: images.NewKeyring(live, a.ConfigNamespace),
+		Client: cached, Images: a.runtimes.images, Credentials: images.NewKeyring(live, a.ConfigNamespace, a.plugins),
 		Recorder: recorder, MaxWorkers: a.MaxWorkersForPullImage, AllowedRegistries: a.AllowedRegistries,
 	})
 	return ctrl.NewControllerManagedBy(a.mgr).Named("imagepuller").

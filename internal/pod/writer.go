@@ -58,7 +58,8 @@ func (e *WriteError) Unwrap() error { return e.Err }
 // be written. base is the pod from which the edits were planned; neither it nor the edits are changed.
 //
 // A conflict is retried, at most 4 tries, if a live read shows that nothing the edit relies on has changed: UID,
-// generation, labels, annotations, finalizers, the conditions it writes, and which containers run and are ready.
+// generation, labels, annotations, finalizers, readiness, the conditions it writes, and which containers run and are
+// ready.
 // Otherwise the conflict is returned: look again. A failed write ends it and is returned as *WriteError, with the pod as
 // it was before that write.
 func (w *Writer) Apply(ctx context.Context, base *corev1.Pod, edits ...Edit) (*corev1.Pod, error) {
@@ -149,7 +150,9 @@ func stillHolds(seen, live *corev1.Pod, conditions []corev1.PodConditionType) bo
 	if seen.UID != live.UID || seen.Generation != live.Generation ||
 		(seen.DeletionTimestamp == nil) != (live.DeletionTimestamp == nil) ||
 		!maps.Equal(seen.Labels, live.Labels) || !maps.Equal(seen.Annotations, live.Annotations) ||
-		!slices.Equal(seen.Finalizers, live.Finalizers) {
+		!slices.Equal(seen.Finalizers, live.Finalizers) ||
+		// A pod that was not ready may have been chosen because of that: it cost nothing to take it out of service.
+		ConditionIs(seen, corev1.PodReady, corev1.ConditionTrue) != ConditionIs(live, corev1.PodReady, corev1.ConditionTrue) {
 		return false
 	}
 	for _, t := range conditions {

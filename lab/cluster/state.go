@@ -41,6 +41,8 @@ type Options struct {
 	StopDelay    time.Duration // from a pod's deletion to its containers having ended, never beyond the grace period, default none
 	Fresh        bool          // start with an empty cluster even when the directory holds the data of an earlier one
 	Attached     bool          // components end when this process ends
+
+	APIServerArgs []string // more flags for the apiserver, such as --authorization-config=FILE
 }
 
 func (o *Options) setDefaults() error {

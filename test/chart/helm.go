@@ -29,6 +29,9 @@ func Helm(ctx context.Context, kubeconfig string, args ...string) (stdout, stder
 	}
 	cmd := exec.CommandContext(ctx, bin, args...)
 	cmd.Env = append(cmd.Environ(), "KUBECONFIG="+kubeconfig)
+	for _, kind := range []string{"CACHE", "CONFIG", "DATA"} { // nothing of the user's, nothing left behind
+		cmd.Env = append(cmd.Env, "HELM_"+kind+"_HOME=/nonexistent")
+	}
 	var out, errs bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errs
 	if err := cmd.Run(); err != nil {

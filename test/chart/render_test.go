@@ -140,7 +140,7 @@ func TestSameSource(t *testing.T) {
 				t.Fatal(err)
 			}
 			for key, u := range want {
-				if when := u.GetAnnotations()["rbac.kruise.io/rendered-when"]; when != "" && when != "ImagePullJobGate" && when != "rbac.aggregateExecKinds" {
+				if when := u.GetAnnotations()["rbac.kruise.io/rendered-when"]; when != "" && when != "ImagePullJobGate" && when != "delegatedCapabilityCheck" && when != "rbac.aggregateExecKinds" {
 					if o[key] != nil {
 						t.Errorf("%s is rendered without %s", key, when)
 					}
@@ -214,7 +214,7 @@ func TestGatesAgree(t *testing.T) {
 				"webhooks of pods":       {on(gates.PodWebhook), strings.Contains(o.Text(mutating), "/mutate-pod")},
 				"secrets":                {on(gates.ImagePullJob), o["ClusterRole/kruise-manager-pullsecret-role"] != nil},
 				"the certificate":        {!on(gates.EnableExternalCerts), o["Secret/kruise-webhook-certs"] != nil},
-				"writing CRDs":           {!on(gates.EnableExternalCerts), strings.Contains(o.Text("ClusterRole/kruise-certs-role"), "update")},
+				"writing CRDs":           {!on(gates.EnableExternalCerts), strings.Contains(o.Text("ClusterRole/kruise-certs-role"), "patch")},
 				"writing the secret":     {!on(gates.EnableExternalCerts), strings.Contains(o.Text("Role/kruise-webhook-role"), "update")},
 				"pods for the agent":     {on(gates.KruiseDaemon) && on(gates.DaemonWatchingPod), may("pods")},
 				"probes for the agent":   {on(gates.KruiseDaemon) && on(gates.PodProbeMarker), may("nodepodprobes")},
@@ -264,7 +264,7 @@ func TestWebhookValues(t *testing.T) {
 			t.Errorf("%s\nwant\n%s", text, want)
 		}
 	}
-	if strings.Contains(o.All(), "namespace: kruise-system") {
+	if strings.Contains(o.All(), "kruise-system") {
 		t.Error("kruise-system is still named in an installation elsewhere")
 	}
 }
@@ -325,7 +325,7 @@ func TestHardened(t *testing.T) {
 	for key, want := range map[string]string{
 		"Namespace/kruise-system": "pod-security.kubernetes.io/enforce: restricted", "Namespace/kruise-agents": "pod-security.kubernetes.io/enforce: privileged",
 		deployment: "--enable-pprof=false", daemonSet: "--enable-pprof=false", managers: "cidr: 10.0.0.1/32",
-		"ClusterRole/kruise-manager-auth-role":                     "tokenreviews",
+		"ClusterRole/kruise-manager-metrics-auth-role":             "tokenreviews",
 		"ValidatingAdmissionPolicy/kruise-daemon-node-restriction": "system:serviceaccount:kruise-agents:kruise-daemon",
 		"ClusterRoleBinding/kruise-daemon-rolebinding":             "namespace: kruise-agents",
 	} {

@@ -125,13 +125,15 @@ var effects = map[string]effect{
 	"monitoring.prometheusRule.labels":            {`{"a":"b"},monitoring.prometheusRule.enabled=true`, "PrometheusRule/kruise", "a: b"},
 	"monitoring.grafanaDashboard.enabled":         {"true", "ConfigMap/kruise-dashboard", "kruise.json"},
 	"monitoring.grafanaDashboard.labels":          {`{"a":"b"},monitoring.grafanaDashboard.enabled=true`, "ConfigMap/kruise-dashboard", "a: b"},
+	"delegatedCapabilityCheck":                    {"Enforce", deployment, "--delegated-capability-check=Enforce"},
 	"helmHooks.uninstallGuard":                    {"false", guardJob, "!"},
+	"helmHooks.storageMigration":                  {"always", "Job/kruise-storage-migration", "- migrate"},
 	"helmHooks.image.repository":                  {"registry.example/hook", guardJob, "image: registry.example/hook:v"},
 	"helmHooks.image.tag":                         {"t2", guardJob, "image: openkruise/kruise-manager:t2"},
 }
 
 // without are values that this version accepts and that do nothing; the chart's notes say so when one is set.
-var without = []string{"delegatedCapabilityCheck", "daemon.windowsImage.repository", "daemon.windowsImage.tag", "installation.roleListGroups"}
+var without = []string{"daemon.windowsImage.repository", "daemon.windowsImage.tag", "installation.roleListGroups"}
 
 // TestEveryValueHasAnEffect: a value that nothing is made of would be a promise that is not kept (platform W14).
 func TestEveryValueHasAnEffect(t *testing.T) {

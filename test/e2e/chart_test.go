@@ -3,11 +3,17 @@
 package e2e
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -20,6 +26,41 @@ func (w *world) needsRelease() {
 	w.needsLab()
 	if _, err := helm(w.ctx, "status", release); err != nil {
 		w.Skip("Kruise was not installed with the chart:", err)
+	}
+}
+
+// Right after the installation, processes are small: managers have at most 60 MB resident, agents 40 MB beside the pages of
+// their program, which the kernel takes back when it needs them. Managers are ready within seconds.
+func TestFootprint(t *testing.T) {
+	w := newWorld(t)
+	w.needsRelease()
+	for which, most := range map[string]struct {
+		field string
+		kB    int
+	}{"controller-manager": {"VmRSS:", 60_000}, "daemon": {"RssAnon:", 40_000}} {
+		pods, err := systemPods(w.ctx, which)
+		w.must(err)
+		for i := range pods {
+			kB := w.memory(&pods[i])
+			t.Logf("%s has %d kB resident, %d kB without its program", pods[i].Name, kB["VmRSS:"], kB["RssAnon:"])
+			if n := kB[most.field]; n == 0 || n > most.kB {
+				t.Errorf("%s: %s %d kB, at most %d", pods[i].Name, most.field, n, most.kB)
+			}
+		}
+	}
+	pods, err := systemPods(w.ctx, "controller-manager")
+	w.must(err)
+	for i := range pods {
+		running := status(&pods[i], "manager").State.Running
+		for _, c := range pods[i].Status.Conditions {
+			if c.Type == corev1.PodReady && running != nil {
+				took := c.LastTransitionTime.Sub(running.StartedAt.Time)
+				t.Logf("%s was ready %s after its start", pods[i].Name, took)
+				if took > 30*time.Second { // 10 s, but machines of tests are busy
+					t.Errorf("%s needed %s", pods[i].Name, took)
+				}
+			}
+		}
 	}
 }
 
@@ -75,4 +116,51 @@ func TestS_platform_21_Uninstall(t *testing.T) {
 		t.Error("the CRDs are gone:", crds)
 	}
 	w.eventually("Kruise can be installed again", func() error { return install(w.ctx) })
+}
+
+// A virtual node gets no agent and no NodeImage; another one that comes later gets both.
+func TestS_platform_32_VirtualNode(t *testing.T) {
+	w := newWorld(t)
+	for _, name := range []string{"e2e-virtual", "e2e-plain"} {
+		n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+		if name == "e2e-virtual" {
+			n.Labels = map[string]string{"type": "virtual-kubelet"}
+		}
+		n.Spec.Taints = []corev1.Taint{{Key: "e2e", Effect: corev1.TaintEffectNoSchedule}}
+		w.must(w.client.Create(w.ctx, n))
+		w.Cleanup(func() {
+			if err := shared.Client.Delete(context.Background(), n); err != nil {
+				t.Error(err)
+			}
+		})
+		base := n.DeepCopy() // the node controllers write it, too
+		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+		w.must(w.client.Status().Patch(w.ctx, n, client.MergeFrom(base)))
+	}
+	agents := func() map[string]bool {
+		w.Helper()
+		on := map[string]bool{}
+		pods, err := systemPods(w.ctx, "daemon")
+		w.must(err)
+		for i := range pods {
+			for _, term := range pods[i].Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms {
+				for _, f := range term.MatchFields {
+					on[f.Values[0]] = true
+				}
+			}
+		}
+		return on
+	}
+	w.eventually("the plain node has a NodeImage and an agent", func() error {
+		if !agents()["e2e-plain"] {
+			return errors.New("no agent")
+		}
+		return w.client.Get(w.ctx, client.ObjectKey{Name: "e2e-plain"}, &v1beta1.NodeImage{})
+	})
+	if agents()["e2e-virtual"] {
+		t.Error("the virtual node has an agent")
+	}
+	if err := w.client.Get(w.ctx, client.ObjectKey{Name: "e2e-virtual"}, &v1beta1.NodeImage{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the virtual node has a NodeImage: %v", err)
+	}
 }

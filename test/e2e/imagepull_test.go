@@ -128,7 +128,7 @@ func TestS_image_pulling_11_StatusIsWhatRuntimesList(t *testing.T) {
 
 // Pull secrets: with the right one the image is there, with none or a wrong one the job fails and says so. Nothing that is
 // written or printed holds the password (S_security_26), and the copies of secrets go with their jobs (S_security_22).
-func TestS_security_22_S_security_23_S_security_26_PullSecrets(t *testing.T) {
+func TestS_security_21_S_security_22_S_security_23_S_security_26_PullSecrets(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.needsLab()
@@ -139,6 +139,9 @@ func TestS_security_22_S_security_23_S_security_26_PullSecrets(t *testing.T) {
 	image := func(tag string) string { return registryHost + "/private/tenants:" + tag }
 	const planted = "planted-password-1f6e"
 	w.secret("right", "lab", "secret")
+	if out, err := w.kubectl("annotate", "secret", "right", corev1.LastAppliedConfigAnnotation+"=contains the password"); err != nil {
+		t.Fatal(out)
+	}
 	w.secret("wrong", "lab", planted)
 
 	right, none, wrong := w.pullJob("right", image("right"), "right"), w.pullJob("none", image("none")), w.pullJob("wrong", image("wrong"), "wrong")
@@ -171,19 +174,22 @@ func TestS_security_22_S_security_23_S_security_26_PullSecrets(t *testing.T) {
 		}
 		return nil
 	})
+	copies := w.copiesOfSecrets()
+	if len(copies) != 1 {
+		t.Errorf("%d copies of one secret", len(copies))
+	}
+	for _, c := range copies { // S_security_21
+		if last := c.Annotations[corev1.LastAppliedConfigAnnotation]; last != "" || c.Type != corev1.SecretTypeDockerConfigJson || len(c.Data) != 1 {
+			t.Errorf("copy %s of type %s has annotations %v and %d values", c.Name, c.Type, c.Annotations, len(c.Data))
+		}
+	}
 	b.run(theirs)
 	b.failed(theirs, nodes, "401 Unauthorized")
 	w.must(w.client.Delete(w.ctx, mine))
 
 	w.eventually("the copies of the secrets are gone", func() error {
-		var copies corev1.SecretList
-		if err := w.client.List(w.ctx, &copies, client.InNamespace(configNamespace)); err != nil {
-			return err
-		}
-		for i := range copies.Items {
-			if strings.Contains(fmt.Sprint(copies.Items[i].Annotations), w.namespace+"/") {
-				return fmt.Errorf("copy %s %v", copies.Items[i].Name, copies.Items[i].Annotations)
-			}
+		if copies := w.copiesOfSecrets(); len(copies) > 0 {
+			return fmt.Errorf("copy %s %v", copies[0].Name, copies[0].Annotations)
 		}
 		return nil
 	})
@@ -335,6 +341,19 @@ func TestS_cloneset_PreDownload(t *testing.T) {
 		}
 		return nil
 	})
+}
+
+// copiesOfSecrets are the copies of the namespace's pull secrets that the manager made for the agents.
+func (w *world) copiesOfSecrets() (copies []corev1.Secret) {
+	w.Helper()
+	var list corev1.SecretList
+	w.must(w.client.List(w.ctx, &list, client.InNamespace(configNamespace)))
+	for i := range list.Items {
+		if strings.Contains(fmt.Sprint(list.Items[i].Annotations), w.namespace+"/") {
+			copies = append(copies, list.Items[i])
+		}
+	}
+	return copies
 }
 
 // tellsNo fails the test if the text holds a secret, plain or encoded.

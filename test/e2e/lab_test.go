@@ -27,6 +27,7 @@ import (
 // A lab with a real node that is killed in any way leaves nothing behind once `lab down` was run: no process, mount,
 // network or cgroup.
 func TestLabCleansUpAfterItself(t *testing.T) {
+	t.Parallel()
 	bin, err := cluster.Binary("lab")
 	if err != nil {
 		t.Fatal(err)

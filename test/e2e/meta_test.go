@@ -11,7 +11,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/api/apps/pub"
@@ -139,23 +141,48 @@ func (w *world) started(p *corev1.Pod) []string {
 	return names
 }
 
+// slowServer is ready two seconds after its start.
+func slowServer(name string, port int32, priority string) corev1.Container {
+	c := webContainer(name, webV1, port)
+	c.Env = append(c.Env, corev1.EnvVar{Name: "START_DELAY", Value: "2s"})
+	c.LivenessProbe = nil
+	if priority != "" {
+		c.Env = append(c.Env, corev1.EnvVar{Name: "KRUISE_CONTAINER_PRIORITY", Value: priority})
+	}
+	return c
+}
+
+// Pods of others' workloads start in order, too.
+func TestS_container_meta_B14_LaunchPriorityOfDeployment(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.needsLab()
+	d := &appsv1.Deployment{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "web"}}
+	d.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
+	d.Spec.Template.Labels = d.Spec.Selector.MatchLabels
+	d.Spec.Template.Spec.Containers = []corev1.Container{slowServer("last", 8081, ""), slowServer("first", 8082, "1")}
+	w.must(w.client.Create(w.ctx, d))
+	w.eventually("its pod is ready", func() error {
+		pods := w.pods()
+		if len(pods) != 1 {
+			return fmt.Errorf("%d pods", len(pods))
+		}
+		return readiness(&pods[0])
+	})
+	p := w.pods()[0]
+	if diff := cmp.Diff([]string{"first", "last"}, w.started(&p)); diff != "" {
+		t.Errorf("started in another order:\n%s", diff)
+	}
+}
+
 // Containers start in order, each after those before it are ready.
 func TestS_container_meta_B7_S_container_meta_B9_LaunchPriority(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.needsLab()
-	slow := func(name string, port int32, priority string) corev1.Container {
-		c := webContainer(name, webV1, port)
-		c.Env = append(c.Env, corev1.EnvVar{Name: "START_DELAY", Value: "2s"})
-		c.LivenessProbe = nil
-		if priority != "" {
-			c.Env = append(c.Env, corev1.EnvVar{Name: "KRUISE_CONTAINER_PRIORITY", Value: priority})
-		}
-		return c
-	}
-	ordered := w.pod("ordered", slow("a", 8081, ""), slow("b", 8082, ""), slow("c", 8083, ""))
+	ordered := w.pod("ordered", slowServer("a", 8081, ""), slowServer("b", 8082, ""), slowServer("c", 8083, ""))
 	ordered.Annotations = map[string]string{"apps.kruise.io/container-launch-priority": "Ordered"}
-	levels := w.pod("levels", slow("last", 8081, "-5"), slow("middle", 8082, ""), slow("first", 8083, "10"))
+	levels := w.pod("levels", slowServer("last", 8081, "-5"), slowServer("middle", 8082, ""), slowServer("first", 8083, "10"))
 	w.must(w.client.Create(w.ctx, ordered))
 	w.must(w.client.Create(w.ctx, levels))
 	for name, want := range map[string][]string{"ordered": {"a", "b", "c"}, "levels": {"first", "middle", "last"}} {

@@ -4,8 +4,11 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -156,4 +159,31 @@ func (w *world) agentsUnharmed(before []corev1.Pod) {
 			w.Errorf("agent %s on %s %v", before[i].Name, before[i].Spec.NodeName, found)
 		}
 	}
+}
+
+// memory is what the kernel says of the memory of the first process of a pod's first container, in kB, by the names of
+// /proc/PID/status.
+func (w *world) memory(p *corev1.Pod) map[string]int {
+	w.Helper()
+	runtime, _ := w.cri(p.Spec.NodeName)
+	_, id, _ := strings.Cut(p.Status.ContainerStatuses[0].ContainerID, "://")
+	resp, err := runtime.ContainerStatus(w.ctx, id, true)
+	w.must(err)
+	var info struct {
+		PID int `json:"pid"`
+	}
+	w.must(json.Unmarshal([]byte(resp.Info["info"]), &info))
+	node, err := nodeProcess(p.Spec.NodeName)
+	w.must(err)
+	// The node's own /proc has the runtime's pids.
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/root/proc/%d/status", node, info.PID))
+	w.must(err)
+	kB := map[string]int{}
+	for line := range strings.Lines(string(text)) {
+		if fields := strings.Fields(line); len(fields) == 3 && fields[2] == "kB" {
+			kB[fields[0]], err = strconv.Atoi(fields[1])
+			w.must(err)
+		}
+	}
+	return kB
 }

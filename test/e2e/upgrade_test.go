@@ -46,7 +46,7 @@ func TestS_platform_22_HelmUpgrade(t *testing.T) {
 		name string
 		args []string
 	}{
-		{"helm upgrade", []string{"upgrade", release, "../../charts/kruise", "--values", "testdata/values.yaml", "--set", "manager.image.tag=next"}},
+		{"helm upgrade", []string{"upgrade", release, "../../charts/kruise", "--values", "testdata/values.yaml", "--set", "manager.image.tag=next,helmHooks.storageMigration=always"}},
 		{"helm rollback", []string{"rollback", release}},
 	} {
 		began := time.Now()

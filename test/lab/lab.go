@@ -45,6 +45,8 @@ type Options struct {
 	StartDelay   time.Duration // of containers, default 1s
 	RestartDelay time.Duration // of containers, default 1s
 	StopDelay    time.Duration // of containers of pods being deleted, default none
+
+	APIServerArgs []string // more flags for the apiserver
 }
 
 // Info is what a lab says about itself.
@@ -239,6 +241,9 @@ func (o Options) args() []string {
 		if d != 0 {
 			add(name, d.String())
 		}
+	}
+	for _, a := range o.APIServerArgs {
+		add("apiserver-arg", a)
 	}
 	return args
 }

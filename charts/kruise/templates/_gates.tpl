@@ -45,6 +45,10 @@ AllBeta, those over defaults (files/gates.yaml), and gates that need others foll
 {{- define "kruise.metricsSecure" -}}
 {{- include "kruise.by" (dict "root" . "value" .Values.metrics.secure "profiles" (list "hardened")) }}
 {{- end }}
+{{- /* kruise.delegatedCheck: Off, Warn or Enforce. */}}
+{{- define "kruise.delegatedCheck" -}}
+{{- .Values.delegatedCapabilityCheck | default (eq .Values.securityProfile "hardened" | ternary "Enforce" "Warn") }}
+{{- end }}
 {{- define "kruise.networkPolicy" -}}
 {{- include "kruise.by" (dict "root" . "value" .Values.networkPolicy.enabled "profiles" (list "standard" "hardened")) }}
 {{- end }}
@@ -59,6 +63,7 @@ AllBeta, those over defaults (files/gates.yaml), and gates that need others foll
 {{- define "kruise.when" -}}
 {{- if not .when }}true
 {{- else if eq .when "metrics.secure" }}{{- include "kruise.metricsSecure" .root }}
+{{- else if eq .when "delegatedCapabilityCheck" }}{{- if ne (include "kruise.delegatedCheck" .root) "Off" }}true{{- end }}
 {{- else if eq .when "rbac.legacyAggregation" }}{{- include "kruise.legacyAggregation" .root }}
 {{- else if eq .when "rbac.aggregateExecKinds" }}{{- include "kruise.aggregateExecKinds" .root }}
 {{- else if hasKey (.root.Files.Get "files/gates.yaml" | fromYaml) .when }}{{- include "kruise.gate" (dict "root" .root "gate" .when) }}

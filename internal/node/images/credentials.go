@@ -17,7 +17,6 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/pkg/credentialprovider"
-	"k8s.io/kubernetes/pkg/credentialprovider/plugin"
 	"k8s.io/kubernetes/pkg/credentialprovider/secrets"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -44,9 +43,10 @@ type Keyring struct {
 	// Namespace is the only one whose secrets are read.
 	Namespace string
 
-	node  credentialprovider.DockerKeyring
-	mu    sync.Mutex
-	known map[types.NamespacedName]knownSecret
+	plugins *Plugins
+	node    credentialprovider.DockerKeyring
+	mu      sync.Mutex
+	known   map[types.NamespacedName]knownSecret
 }
 
 type knownSecret struct {
@@ -54,23 +54,12 @@ type knownSecret struct {
 	at     time.Time
 }
 
-// NewKeyring returns a Keyring. Plugins must have been registered before.
-func NewKeyring(reader client.Reader, namespace string) *Keyring {
+// NewKeyring returns a Keyring. plugins may be nil.
+func NewKeyring(reader client.Reader, namespace string, plugins *Plugins) *Keyring {
 	return &Keyring{
-		Reader: reader, Namespace: namespace, known: map[types.NamespacedName]knownSecret{},
-		node: credentialprovider.UnionDockerKeyring{
-			credentialprovider.NewDefaultDockerKeyring(),
-			plugin.NewExternalCredentialProviderDockerKeyring("", "", "", ""),
-		},
+		Reader: reader, Namespace: namespace, known: map[types.NamespacedName]knownSecret{}, plugins: plugins,
+		node: credentialprovider.UnionDockerKeyring{credentialprovider.NewDefaultDockerKeyring(), plugins},
 	}
-}
-
-// RegisterPlugins registers the credential providers of a kubelet-style configuration (node-agent 3.2).
-func RegisterPlugins(configFile, binDir string) error {
-	if err := plugin.RegisterCredentialProviderPlugins(configFile, binDir, nil, nil); err != nil {
-		return fmt.Errorf("credential provider plugins of %s: %w", configFile, err)
-	}
-	return nil
 }
 
 // For implements Credentials. A secret that was copied for jobs is used only for tasks of those jobs (security 5.3.1).
@@ -145,6 +134,7 @@ func (k *Keyring) get(ctx context.Context, key types.NamespacedName, owners []co
 
 // Forget implements Credentials.
 func (k *Keyring) Forget() {
+	k.plugins.forget()
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	clear(k.known)

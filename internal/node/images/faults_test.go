@@ -23,7 +23,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
-	"kruise.io/kruise/internal/imagepull/reference"
 	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/node/cri/fakecri"
 )
@@ -153,9 +152,12 @@ func TestTenants(t *testing.T) {
 	})
 }
 
-// A credential provider plugin is asked for the images it is for. Registration is for the whole process.
+// A credential provider plugin is asked for the images it is for.
 func TestPlugin(t *testing.T) {
 	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	write := func(name, text string, mode os.FileMode) string {
 		t.Helper()
 		path := filepath.Join(dir, name)
@@ -164,36 +166,70 @@ func TestPlugin(t *testing.T) {
 		}
 		return path
 	}
-	t.Run("S_node_agent_15", func(t *testing.T) {
-		if err := RegisterPlugins(write("broken.yaml", "kind: Nonsense", 0o600), dir); err == nil {
-			t.Error("a broken configuration is accepted")
-		}
-	})
-	t.Run("S_node_agent_14", func(t *testing.T) {
-		write("login", `#!/bin/sh
+	write("login", `#!/bin/sh
+echo run >> "$COUNT"
+test -z "$HIDDEN" || exit 1
 echo '{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Registry","auth":{"plugin.example.com":{"username":"robot","password":"pw"}}}'
-`, 0o755)
-		config := write("config.yaml", `apiVersion: kubelet.config.k8s.io/v1
+`, 0o700)
+	t.Setenv("HIDDEN", "from plugins")
+	count := filepath.Join(dir, "count")
+	config := func(edit string) string {
+		return write("config.yaml", `apiVersion: kubelet.config.k8s.io/v1
 kind: CredentialProviderConfig
 providers:
 - name: login
-  matchImages: [plugin.example.com]
+  matchImages: ["*.example.com"]
   defaultCacheDuration: 1m
   apiVersion: credentialprovider.kubelet.k8s.io/v1
-`, 0o600)
-		if err := RegisterPlugins(config, dir); err != nil {
+  env: [{name: COUNT, value: `+count+`}]
+`+edit, 0o600)
+	}
+	t.Run("S_node_agent_15", func(t *testing.T) {
+		for _, text := range []string{"kind: Nonsense", "{", "apiVersion: kubelet.config.k8s.io/v1\nkind: CredentialProviderConfig\nproviders: []"} {
+			if _, err := LoadPlugins(write("broken.yaml", text, 0o600), dir); err == nil {
+				t.Errorf("%q is accepted", text)
+			}
+		}
+	})
+	t.Run("one that is missing does not take the others along", func(t *testing.T) {
+		p, err := LoadPlugins(config("- {name: gone, matchImages: [x], defaultCacheDuration: 1m, apiVersion: credentialprovider.kubelet.k8s.io/v1}\n"), dir)
+		if err == nil || !strings.Contains(err.Error(), `"gone"`) || len(p.providers) != 1 {
+			t.Errorf("%+v, %v", p, err)
+		}
+	})
+	t.Run("a directory that others may write", func(t *testing.T) {
+		open := t.TempDir()
+		if err := os.Chmod(open, 0o777); err != nil { //nolint:gosec // that is the case to refuse
 			t.Fatal(err)
 		}
-		for name, want := range map[string]string{"plugin.example.com/app": "robot:pw", "other.example.com/app": ":"} {
-			n := nodeImage(name, tag("1", appsv1beta1.PullAlways))
-			a := newAgent(t, &fakecri.Server{}, 0, n)
+		if _, err := LoadPlugins(config(""), open); err == nil {
+			t.Error("accepted")
+		}
+	})
+	t.Run("S_node_agent_14", func(t *testing.T) {
+		plugins, err := LoadPlugins(config(""), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, want := range map[string]string{"plugin.example.com/app": "robot:pw", "other.example.org/app": ":"} {
+			a := newAgent(t, &fakecri.Server{}, 0, nodeImage(name, tag("1", appsv1beta1.PullAlways)))
+			a.plugins = plugins
+			a.restart(a.cri.Connect(t), 0)
 			a.until("done", finished)
 			if auth := a.cri.Pulls()[0].Auth; auth.GetUsername()+":"+auth.GetPassword() != want {
 				t.Errorf("%s is pulled with %v", name, auth)
 			}
 		}
-		if logins, _, err := NewKeyring(nil, "config").For(t.Context(), reference.Image{Name: "plugin.example.com/app", Tag: "1"}, nil, nil); err != nil || len(logins) != 1 {
-			t.Errorf("%d logins, %v", len(logins), err)
+		if logins, found := plugins.Lookup("plugin.example.com/another"); !found || len(logins) != 1 {
+			t.Errorf("logins %v", logins)
+		}
+		if ran, err := os.ReadFile(count); err != nil || string(ran) != "run\n" {
+			t.Errorf("ran %q times (%v), the answer is for the registry", ran, err)
+		}
+		plugins.forget()
+		plugins.Lookup("plugin.example.com/another")
+		if ran, err := os.ReadFile(count); err != nil || string(ran) != "run\nrun\n" {
+			t.Errorf("ran %q times (%v)", ran, err)
 		}
 	})
 }

@@ -33,6 +33,8 @@ type agent struct {
 	cri    *fakecri.Server
 	puller *Puller
 	events *record.FakeRecorder
+	// plugins are used by the puller after a restart.
+	plugins *Plugins
 }
 
 func newAgent(t *testing.T, server *fakecri.Server, workers int, objects ...client.Object) *agent {
@@ -53,7 +55,7 @@ func newAgent(t *testing.T, server *fakecri.Server, workers int, objects ...clie
 func (a *agent) restart(r *cri.Runtime, workers int) {
 	a.puller = New(Options{
 		Client: a.Client, Images: func() (cri.Images, error) { return r, nil },
-		Credentials: NewKeyring(a.Client, "config"), Recorder: a.events, MaxWorkers: workers, Delay: time.Millisecond,
+		Credentials: NewKeyring(a.Client, "config", a.plugins), Recorder: a.events, MaxWorkers: workers, Delay: time.Millisecond,
 	})
 	a.puller.limiter.SetLimit(1000)
 	a.Cleanup(a.puller.Close)
@@ -265,7 +267,7 @@ func TestCredentialsOfLaterJobs(t *testing.T) {
 		Data:       map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{"reg.example.com":{"username":"u","password":"x"}}}`)},
 	}
 	c := fake.NewClientBuilder().WithObjects(s).Build()
-	k := NewKeyring(c, "config")
+	k := NewKeyring(c, "config", nil)
 	logins := func(job string) int {
 		t.Helper()
 		found, _, err := k.For(t.Context(), reference.Image{Name: "reg.example.com/app", Tag: "1"},

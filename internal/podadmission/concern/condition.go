@@ -194,11 +194,10 @@ func (c Condition) render(excluded []string) string {
 // Parse reads an expression back. One of another making, or that excludes other namespaces, can't be read: it covers
 // nothing, and only All covers it.
 func Parse(expression string, excluded []string) Condition {
-	inner, ok := strings.CutPrefix(expression, head+list(excluded)+afterHead)
-	if ok {
-		inner, ok = strings.CutSuffix(inner, tail)
-	}
-	if !ok {
+	rest, isOurs := strings.CutPrefix(expression, head+"[")
+	names, inner, found := strings.Cut(rest, "]"+afterHead)
+	inner, ended := strings.CutSuffix(inner, tail)
+	if !isOurs || !found || !ended || list(unlist(names)) != list(excluded) {
 		return Condition{unreadable: true}
 	}
 	var c Condition

@@ -4,6 +4,7 @@ package chart_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"os/exec"
@@ -22,13 +23,12 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/manager/install"
 	"kruise.io/kruise/test/chart"
 	"kruise.io/kruise/test/cluster"
-	"kruise.io/kruise/test/lab"
 )
 
 // TestInstallation installs the chart, upgrades it, uninstalls it, and asks on the way what the installation may and does.
@@ -80,11 +80,13 @@ func TestInstallation(t *testing.T) {
 			expect(t, managerUser, false, "list secrets -A", "watch secrets -A", "create secrets -n default", "update secrets -n default")
 			pullJobWorks(t, namespace(t, nil))
 		})
-		t.Run("every right is used", func(t *testing.T) { everyRightIsUsed(t, m) })
+		t.Run("every right is used", everyRightIsUsed)
+		t.Run("S_platform_32", virtualNode)
 		t.Run("S_platform_21", guardRefuses)
 		t.Run("S_security_43", func(t *testing.T) { pieceIsMissing(t, m) })
 	})
 
+	t.Run("widened conditions", func(t *testing.T) { conditionsStay(t, append([]string{"upgrade"}, install...)) })
 	t.Run("uninstall", func(t *testing.T) {
 		helm(t, "uninstall", "--no-hooks", chart.Release) // the guard has its own test
 		var crds apixv1.CustomResourceDefinitionList
@@ -175,6 +177,26 @@ func upgradeKeeps(t *testing.T, args []string) {
 		if len(before.bundles[n]) == 0 || !bytes.Equal(before.bundles[n], after.bundles[n]) {
 			t.Errorf("CA bundle %d has changed", n)
 		}
+	}
+}
+
+// conditionsStay: an upgrade does not narrow what the manager has widened, else pods would pass by a feature that exists.
+func conditionsStay(t *testing.T, args []string) {
+	condition := func() *admissionv1.MutatingWebhookConfiguration {
+		m := &admissionv1.MutatingWebhookConfiguration{}
+		must(t, kube.Get(t.Context(), client.ObjectKey{Name: "kruise-mutating-webhook-configuration"}, m))
+		if w := m.Webhooks[0]; w.Name != "mpod.kb.io" || w.MatchConditions[0].Name != "kruise-concerns" {
+			t.Fatalf("the first webhook is %+v", w)
+		}
+		return m
+	}
+	const widened = `object.metadata.name != ""`
+	m := condition()
+	m.Webhooks[0].MatchConditions[0].Expression = widened
+	must(t, kube.Update(t.Context(), m))
+	helm(t, args...)
+	if got := condition().Webhooks[0].MatchConditions[0].Expression; got != widened {
+		t.Errorf("the expression has become %q", got)
 	}
 }
 
@@ -288,7 +310,7 @@ func clusterKindsAreNoTenants(t *testing.T) {
 // reasons.
 func podSecurity(t *testing.T) {
 	ns := namespace(t, map[string]string{"pod-security.kubernetes.io/enforce": "restricted"})
-	o, err := chart.Template(t.Context(), "--set", "crds.managed=false,manager.webhook.clientCASecret=callers,daemon.credentialProvider.enable=true")
+	o, err := chart.Template(t.Context(), "--set", "crds.managed=false,helmHooks.storageMigration=always,manager.webhook.clientCASecret=callers,daemon.credentialProvider.enable=true")
 	must(t, err)
 	try := func(t *testing.T, key string) error {
 		t.Helper()
@@ -305,7 +327,7 @@ func podSecurity(t *testing.T) {
 		p.SetName("p")
 		return kube.Create(t.Context(), p, client.DryRunAll)
 	}
-	for _, key := range []string{"Deployment/kruise-controller-manager", "Job/kruise-finalizer", "Pod/kruise-works"} {
+	for _, key := range []string{"Deployment/kruise-controller-manager", "Job/kruise-finalizer", "Job/kruise-storage-migration", "Pod/kruise-works"} {
 		if err := try(t, key); err != nil {
 			t.Errorf("%s: %v", key, err)
 		}
@@ -373,6 +395,42 @@ func namespaceChecks(t *testing.T) {
 	must(t, kube.Update(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "elsewhere", Labels: map[string]string{"control-plane": "openkruise"}}}))
 	if got := try("installation.namespace=elsewhere,installation.createNamespace=false,crds.managed=false"); strings.Contains(got, "label") {
 		t.Error(got)
+	}
+}
+
+// virtualNode: nothing of ours is on a node without a kubelet.
+func virtualNode(t *testing.T) {
+	nodes := map[string]map[string]string{"virtual": {"type": "virtual-kubelet"}, "real": nil}
+	for name, labels := range nodes {
+		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
+		must(t, kube.Create(t.Context(), node))
+		t.Cleanup(func() { _ = kube.Delete(context.Background(), node) })
+		eventually(t, "the node is ready", func() error {
+			must(t, kube.Get(t.Context(), client.ObjectKeyFromObject(node), node))
+			node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
+			return kube.Status().Update(t.Context(), node)
+		})
+	}
+	agents := func() map[string]bool {
+		var pods corev1.PodList
+		must(t, kube.List(t.Context(), &pods, client.InNamespace("kruise-system"), client.MatchingLabels{"control-plane": "daemon"}))
+		out := map[string]bool{}
+		for _, p := range pods.Items { // the DaemonSet's controller names the node by affinity before the scheduler has bound it
+			out[p.Spec.Affinity.NodeAffinity.RequiredDuringSchedulingIgnoredDuringExecution.NodeSelectorTerms[0].MatchFields[0].Values[0]] = true
+		}
+		return out
+	}
+	eventually(t, "the other node has an agent and a NodeImage", func() error {
+		if !agents()["real"] {
+			return errors.New("no agent")
+		}
+		return kube.Get(t.Context(), client.ObjectKey{Name: "real"}, &v1beta1.NodeImage{})
+	})
+	if agents()["virtual"] {
+		t.Error("the virtual node has an agent")
+	}
+	if err := kube.Get(t.Context(), client.ObjectKey{Name: "virtual"}, &v1beta1.NodeImage{}); !apierrors.IsNotFound(err) {
+		t.Errorf("the virtual node has a NodeImage: %v", err)
 	}
 }
 
@@ -448,24 +506,6 @@ func kustomize(t *testing.T) {
 	m := startManager(t, "--feature-gates=ImagePullJobGate=true")
 	rolloutWorks(t)
 	_ = m
-}
-
-// auditedRights returns what the manager's ServiceAccount asked for since an offset, as "verb group/resource".
-func auditedRights(t *testing.T, from int64) map[string]bool {
-	t.Helper()
-	used := map[string]bool{}
-	for e, err := range lab.AuditEntries(theLab.AuditLog(), from) {
-		must(t, err)
-		if e.User != managerUser {
-			continue
-		}
-		resource := e.Resource
-		if e.Subresource != "" {
-			resource += "/" + e.Subresource
-		}
-		used[e.Verb+" "+schema.GroupResource{Group: e.Group, Resource: resource}.String()] = true
-	}
-	return used
 }
 
 // toTyped converts what was rendered.

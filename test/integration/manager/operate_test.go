@@ -7,8 +7,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -356,6 +358,41 @@ func TestDrift(t *testing.T) {
 	if strings.Contains(metrics(t, m.MetricsAddr()), `kruise_webhook_cert_expiry_seconds 0`) {
 		t.Error("there is no expiry of the certificate")
 	}
+	cs := cloneSetNone("measured") // so that there is something to count
+	if err := kube.Create(t.Context(), cs); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = kube.Delete(context.Background(), cs) })
+	metricNames(t, m.MetricsAddr())
+}
+
+// metricNames: what dashboards and alerts are made of is there (platform 4.1).
+func metricNames(t *testing.T, addr string) {
+	t.Helper()
+	eventually(t, 20*time.Second, "all metrics are there", func() error {
+		page := metrics(t, addr)
+		var missing []string
+		for _, name := range strings.Fields(`kruise_manager_is_leader leader_election_master_status certwatcher_read_certificate_total
+			kruise_webhook_config_drift kruise_webhook_cert_expiry_seconds
+			controller_runtime_reconcile_total controller_runtime_reconcile_errors_total controller_runtime_terminal_reconcile_errors_total
+			controller_runtime_reconcile_panics_total controller_runtime_reconcile_time_seconds_bucket
+			controller_runtime_max_concurrent_reconciles controller_runtime_active_workers
+			controller_runtime_webhook_requests_total controller_runtime_webhook_latency_seconds_bucket controller_runtime_webhook_requests_in_flight
+			workqueue_depth workqueue_adds_total workqueue_queue_duration_seconds_bucket workqueue_work_duration_seconds_bucket
+			workqueue_unfinished_work_seconds workqueue_longest_running_processor_seconds workqueue_retries_total
+			rest_client_requests_total go_goroutines process_resident_memory_bytes`) {
+			if !strings.Contains(page, "\n"+name+"{") && !strings.Contains(page, "\n"+name+" ") {
+				missing = append(missing, name)
+			}
+		}
+		if !strings.Contains(page, `controller="cloneset-controller"`) {
+			missing = append(missing, "cloneset-controller")
+		}
+		if len(missing) > 0 {
+			return fmt.Errorf("missing: %v", missing)
+		}
+		return nil
+	})
 }
 
 // TestEndWithoutFailures: one of two replicas is asked to end while CloneSets are created all the time, and the
@@ -426,6 +463,59 @@ func TestEndWithoutFailures(t *testing.T) {
 		t.Errorf("only %d were created", created.Load())
 	}
 	t.Logf("%d CloneSets were admitted meanwhile", created.Load())
+}
+
+// TestNoSecretsInLogs: not even with -v=9 does the manager log what its Secret holds or what pods have in their
+// environment, in text or in JSON (security 5.11; the manager's part of scenario 26).
+func TestNoSecretsInLogs(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			installed(t, install.Options{})
+			webhook := freeAddr(t)
+			_, port, err := net.SplitHostPort(webhook)
+			if err != nil {
+				t.Fatal(err)
+			}
+			number, err := strconv.Atoi(port)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := startProcess(t, build(t), webhook, number, "-v=9", "--logging-format="+format)
+			eventually(t, 40*time.Second, "it is ready", p.ready)
+			const planted = "planted-5e7a3c"
+			cs := cloneSet("secretive")
+			cs.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "PASSWORD", Value: planted}}
+			if err := kube.Create(t.Context(), cs); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = kube.Delete(context.Background(), cs) })
+			eventually(t, 40*time.Second, "its pod is ready", func() error {
+				err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs)
+				if err == nil && cs.Status.ReadyReplicas != 1 {
+					err = fmt.Errorf("%d are", cs.Status.ReadyReplicas)
+				}
+				return err
+			})
+			markers := []string{planted}
+			for key, value := range secret(t).Data {
+				if strings.Contains(key, "key") {
+					lines := strings.Split(string(value), "\n")
+					markers = append(markers, lines[1][:40], base64.StdEncoding.EncodeToString(value)[60:120])
+				}
+			}
+			_ = p.cmd.Process.Signal(syscall.SIGTERM)
+			<-p.ended
+			log := p.out.String()
+			for _, m := range markers {
+				if at := strings.Index(log, m); at >= 0 {
+					t.Errorf("logged: …%s…", log[max(0, at-300):at+len(m)])
+				}
+			}
+			if !strings.Contains(log, "Logging at level 7") {
+				t.Error("the level was not limited")
+			}
+		})
+	}
 }
 
 // TestForgedReviews: whoever reaches the webhook port may post reviews. No handler of this version writes anything, so

@@ -56,13 +56,13 @@ type leaver struct {
 	*testing.T
 	client client.Client
 	node   string
-	// owners are the UIDs of the CloneSets that were written.
+	// owners are the UIDs of what was written, by name.
 	owners map[string]string
 }
 
 // openKruise leaves an installation of OpenKruise behind, whose manager and agents are gone, and returns a client that knows
-// what was written.
-func openKruise(t *testing.T) client.Client {
+// what was written, and how image jobs stood.
+func openKruise(t *testing.T) (c client.Client, jobs map[string]any) {
 	t.Helper()
 	scheme := runtime.NewScheme()
 	for _, add := range []func(*runtime.Scheme) error{clientscheme.AddToScheme, apixv1.AddToScheme} {
@@ -70,7 +70,8 @@ func openKruise(t *testing.T) client.Client {
 			t.Fatal(err)
 		}
 	}
-	c, err := client.New(kruise.Config(), client.Options{Scheme: scheme})
+	var err error
+	c, err = client.New(kruise.Config(), client.Options{Scheme: scheme})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,10 +86,11 @@ func openKruise(t *testing.T) client.Client {
 		l.write(l.fill(string(doc)))
 	}
 	l.store("v1beta1")
+	jobs = imageJobs(t) // while they can be read without a manager
 	l.certificates()
 	l.conversion()
 	l.webhooks()
-	return c
+	return c, jobs
 }
 
 func (l *leaver) must(err error) {
@@ -120,6 +122,11 @@ func (l *leaver) fill(doc string) *unstructured.Unstructured {
 		case "OWNER":
 			return fmt.Sprintf(`[{"apiVersion":"apps.kruise.io/v1alpha1","kind":"CloneSet","name":"%s","uid":"%s","controller":true,"blockOwnerDeletion":true}]`,
 				name, l.owners[name])
+		case "OWNER_OF":
+			return fmt.Sprintf(`[{"apiVersion":"apps.kruise.io/v1alpha1","kind":"%s","name":"%s","uid":"%s","controller":true,"blockOwnerDeletion":true}]`,
+				args[0], args[1], l.owners[args[1]])
+		case "UID":
+			return l.owners[name]
 		case "POD":
 			return fmt.Sprintf(podSpec, name, image, l.node)
 		case "RUNNING":
@@ -131,7 +138,9 @@ func (l *leaver) fill(doc string) *unstructured.Unstructured {
 		return ""
 	})
 	u := &unstructured.Unstructured{}
-	l.must(yaml.Unmarshal([]byte(strings.ReplaceAll(doc, "name: NODE", "name: "+l.node)), &u.Object))
+	doc = strings.NewReplacer("name: NODE", "name: "+l.node, "names: [NODE]", "names: ["+l.node+"]",
+		"2026-01-05T10:00:", time.Now().Add(-5*time.Minute).UTC().Format("2006-01-02T15:04:")).Replace(doc)
+	l.must(yaml.Unmarshal([]byte(doc), &u.Object))
 	return u
 }
 
@@ -176,9 +185,7 @@ func (l *leaver) write(u *unstructured.Unstructured) {
 	if err != nil {
 		l.Fatalf("%s %s: %v", u.GetKind(), u.GetName(), err)
 	}
-	if u.GetKind() == "CloneSet" {
-		l.owners[u.GetName()] = string(written.GetUID())
-	}
+	l.owners[u.GetName()] = string(written.GetUID())
 	if has {
 		written.Object["status"] = status
 		l.must(l.client.Status().Update(l.Context(), written))

@@ -30,7 +30,7 @@ const patience = time.Minute
 // TestTakesOverOpenKruise starts our manager, with the gates of OpenKruise's chart, where OpenKruise's was. Nothing may be
 // restarted, recreated or written that works; a rollout in progress goes on where it was.
 func TestTakesOverOpenKruise(t *testing.T) {
-	old := openKruise(t)
+	old, jobs := openKruise(t)
 	before := running(t, old)
 	revisions := revisionsOf(t, old)
 	from, err := lab.AuditEnd(kruise.AuditLog())
@@ -63,9 +63,16 @@ func TestTakesOverOpenKruise(t *testing.T) {
 			t.Errorf("the status of web is %+v", s)
 		}
 	})
+	t.Run("image jobs stay", func(t *testing.T) {
+		eventually(t, "the image jobs were looked at", func() error { return imageJobsSeen(t) })
+		if diff := cmp.Diff(jobs, imageJobs(t)); diff != "" {
+			t.Errorf("image jobs and NodeImage before and after:\n%s", diff)
+		}
+	})
 	t.Run("webhooks are ours", func(t *testing.T) { configurationsAreOurs(t, old) })
 	t.Run("an update in progress ends without a second restart", func(t *testing.T) { updateEnds(t, old) })
 	t.Run("a rollout goes on where it was", func(t *testing.T) { rolloutGoesOn(t, old, before) })
+	t.Run("stored versions migrate", func(t *testing.T) { storedVersionsMigrate(t, old) })
 	t.Run("claims are known", func(t *testing.T) { claimsAreKnown(t) })
 }
 
@@ -110,6 +117,37 @@ func revisionsOf(t *testing.T, c client.Client) map[string]int64 {
 		out[r.Name] = r.Revision
 	}
 	return out
+}
+
+// imageJobs maps the jobs and the NodeImage of the node to what must not change: which there are, how they stand, and what
+// the node is to pull.
+func imageJobs(t *testing.T) map[string]any {
+	t.Helper()
+	out := map[string]any{}
+	var jobs v1beta1.ImagePullJobList
+	must(t, kruise.Client.List(t.Context(), &jobs, client.InNamespace("shop")))
+	for _, j := range jobs.Items {
+		out["job "+j.Name] = []any{j.UID, j.Status}
+	}
+	var nodes v1beta1.NodeImageList
+	must(t, kruise.Client.List(t.Context(), &nodes))
+	for _, n := range nodes.Items {
+		if len(n.Spec.Images) > 0 {
+			out["node "+n.Name] = []any{n.Generation, n.Spec, n.Status}
+		}
+	}
+	return out
+}
+
+// imageJobsSeen tells whether our manager has been through the image jobs: the list has the hash label that we compute.
+func imageJobsSeen(t *testing.T) error {
+	t.Helper()
+	var list v1beta1.ImageListPullJob
+	must(t, kruise.Client.Get(t.Context(), client.ObjectKey{Namespace: "shop", Name: "list"}, &list))
+	if list.Labels["controller-revision-hash"] == "6bd4c8f7f5" {
+		return fmt.Errorf("the list was not looked at")
+	}
+	return nil
 }
 
 func get(t *testing.T, name string) *v1beta1.CloneSet {
