@@ -39,6 +39,9 @@ func TestTakesOverOpenKruise(t *testing.T) {
 	m, err := kruise.StartManager(t.Context(), "--feature-gates=ImagePullJobGate=true")
 	must(t, err)
 	t.Cleanup(func() { _ = m.Stop() })
+	for _, list := range []client.ObjectList{&v1beta1.CloneSetList{}, &v1beta1.NodeImageList{}, &v1beta1.ImagePullJobList{}, &v1beta1.ImageListPullJobList{}} {
+		eventually(t, "the apiserver has our manager convert", func() error { return kruise.Client.List(t.Context(), list) })
+	}
 	for _, name := range []string{"web", "db", "api"} {
 		looked(t, name)
 	}
