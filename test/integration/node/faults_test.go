@@ -271,8 +271,8 @@ func TestVirtualNode(t *testing.T) {
 	w := newWorld(t)
 	t.Run("S_platform_32", func(t *testing.T) {
 		virtual := w.readyNode("virtual-"+w.namespace, map[string]string{"type": "virtual-kubelet"})
-		real := w.readyNode("real-"+w.namespace, nil)
-		w.nodeImages(real.Name) // later than the other's would be
+		actual := w.readyNode("real-"+w.namespace, nil)
+		w.nodeImages(actual.Name) // later than the other's would be
 		if err := w.Get(w.ctx, client.ObjectKey{Name: virtual.Name}, &v1beta1.NodeImage{}); !apierrors.IsNotFound(err) {
 			t.Errorf("answer %v", err)
 		}
