@@ -26,9 +26,14 @@ import (
 const (
 	// again is when to look again after a write met something newer than the snapshot.
 	again = 50 * time.Millisecond
+	// cleanUpRetry is when to try again what failed and is no error of the reconcile.
+	cleanUpRetry = time.Second
 	// listTimeout bounds how long a reconcile waits for the cache to show its own writes.
 	listTimeout = 60 * time.Second
 )
+
+// errBehind says that the cache does not show yet what the former leader did.
+var errBehind = errors.New("the cache is behind")
 
 func logOf(ctx context.Context) logr.Logger { return logf.FromContext(ctx) }
 
@@ -36,6 +41,8 @@ func logOf(ctx context.Context) logr.Logger { return logf.FromContext(ctx) }
 type reconciler struct {
 	// client reads from the cache, its own writes included, and writes.
 	client client.Client
+	// takeover lists pods from the apiserver; nil lists none.
+	takeover client.Reader
 	// nodes reads nodes from the cache; nil reads none.
 	nodes client.Reader
 	exec  *executor
@@ -67,6 +74,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	snapshot, err := r.observe(ctx, cs, selector)
 	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return ctrl.Result{}, nil // nothing can be created any more
+	}
+	if errors.Is(err, errBehind) {
+		return ctrl.Result{RequeueAfter: 2 * again}, nil
 	}
 	if err != nil {
 		return ctrl.Result{}, err
@@ -106,6 +116,11 @@ func (r *reconciler) observe(ctx context.Context, cs *appsv1beta1.CloneSet, sele
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
 	s.Pods = pointers(pods.Items)
+	if ok, err := r.caughtUp(ctx, cs, selector, s.Pods); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, errBehind
+	}
 	r.memory.observed(client.ObjectKeyFromObject(cs), cs.UID, len(s.Pods))
 	var claims corev1.PersistentVolumeClaimList
 	if err := r.client.List(ctx, &claims, mine...); err != nil {
@@ -239,26 +254,32 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 	reportFailures(&d.Status, o.scaleErr, o.updateErr, r.now())
 	left, statusErr := r.writeStatus(ctx, cs, &d.Status)
 	sooner(left)
-	if d.TrimPodsToDelete {
-		r.trimPodsToDelete(ctx, cs, d.PodsToDelete)
+	if d.TrimPodsToDelete && !r.trimPodsToDelete(ctx, cs, d.PodsToDelete) {
+		sooner(cleanUpRetry)
 	}
 	if len(d.DeleteRevisions) > 0 {
 		if err := r.exec.revisions.Delete(ctx, d.DeleteRevisions); err != nil {
 			logOf(ctx).Error(err, "Failed to truncate the history")
+			sooner(cleanUpRetry)
 		}
 	}
 	return result, errors.Join(o.scaleErr, o.updateErr, statusErr)
 }
 
-// trimPodsToDelete writes the names that are left, if nobody changed the CloneSet meanwhile (weakness 24).
-func (r *reconciler) trimPodsToDelete(ctx context.Context, cs *appsv1beta1.CloneSet, names []string) {
+// trimPodsToDelete writes the names that are left, if nobody changed the CloneSet meanwhile (weakness 24). It says whether
+// that worked, or is not needed any more.
+func (r *reconciler) trimPodsToDelete(ctx context.Context, cs *appsv1beta1.CloneSet, names []string) bool {
 	wanted := cs.DeepCopy()
 	wanted.Spec.ScaleStrategy.PodsToDelete = names
 	// The status write before this one changed the version, and nothing else.
 	err := r.client.Patch(ctx, wanted, client.MergeFromWithOptions(cs, client.MergeFromWithOptimisticLock{}))
-	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-		logOf(ctx).Error(err, "Failed to remove vanished names from podsToDelete")
+	if err != nil && !apierrors.IsNotFound(err) {
+		if !apierrors.IsConflict(err) {
+			logOf(ctx).Error(err, "Failed to remove vanished names from podsToDelete")
+		}
+		return false
 	}
+	return true
 }
 
 func pointers[T any](items []T) []*T {

@@ -319,4 +319,17 @@ func TestCloneSetVolumes(t *testing.T) {
 	if got := shell(before[1].Name, "cat /data/mine"); got != before[1].Name {
 		t.Errorf("the other pod reads %q from its volume", got)
 	}
+	var claims corev1.PersistentVolumeClaimList
+	w.must(w.client.List(w.ctx, &claims, client.InNamespace(w.namespace)))
+	claim, more := &claims.Items[0], resource.MustParse("2Mi")
+	grown := claim.DeepCopy()
+	grown.Spec.Resources.Requests[corev1.ResourceStorage] = more
+	w.must(w.client.Patch(w.ctx, grown, client.MergeFrom(claim)))
+	w.eventually("the claim has grown", func() error {
+		w.must(w.client.Get(w.ctx, client.ObjectKeyFromObject(claim), claim))
+		if have := claim.Status.Capacity[corev1.ResourceStorage]; have.Cmp(more) != 0 {
+			return fmt.Errorf("it has %s", have.String())
+		}
+		return nil
+	})
 }

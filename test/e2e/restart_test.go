@@ -144,7 +144,7 @@ func TestS_container_restart_12_S_container_restart_13_S_container_restart_35_On
 	})
 	w.eventually("the request is deleted", func() error {
 		if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(crr), crr); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("answer %v", err)
+			return notYet(err)
 		}
 		return nil
 	})

@@ -95,6 +95,7 @@ func (c *apiClient) List(_ context.Context, into client.ObjectList, opts ...clie
 			}
 			l.Items = append(l.Items, pd)
 		}
+		c.w.listed()
 	case *corev1.PersistentVolumeClaimList:
 		for _, p := range c.list(claims, o) {
 			l.Items = append(l.Items, *p.(*corev1.PersistentVolumeClaim))

@@ -22,9 +22,13 @@ func (w *World) settle() {
 	w.log("from here on nothing goes wrong any more")
 	w.oneIn, w.crashAt, w.laggard = 0, 0, 0
 	clear(w.sick)
-	if w.set = w.store.set(); w.set.Spec.Lifecycle != nil {
-		w.change("no hooks", func(cs *appsv1beta1.CloneSet) { cs.Spec.Lifecycle = nil })
-	}
+	w.set = w.store.set()
+	w.change("nothing that holds pods back for ever", func(cs *appsv1beta1.CloneSet) {
+		cs.Spec.Lifecycle, cs.Spec.ScaleStrategy.MaxUnavailable = nil, nil
+		if r := cs.Spec.UpdateStrategy.RollingUpdate; r != nil && r.PodUpdatePolicy == appsv1beta1.InPlaceOnlyCloneSetPodUpdatePolicyType {
+			r.PodUpdatePolicy = appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType
+		}
+	})
 	w.comeToRest("after the misfortune")
 	w.checkRest()
 	w.stays("")

@@ -140,7 +140,7 @@ func (w *World) firstSet() *appsv1beta1.CloneSet {
 }
 
 func (w *World) drawPolicy(cs *appsv1beta1.CloneSet) {
-	r := cs.Spec.UpdateStrategy.RollingUpdate
+	r := rolling(cs)
 	r.PodUpdatePolicy = pick(w, appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType, appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType,
 		appsv1beta1.RecreateCloneSetPodUpdatePolicyType)
 	if w.oneOf(5) {
@@ -148,8 +148,15 @@ func (w *World) drawPolicy(cs *appsv1beta1.CloneSet) {
 	}
 }
 
+func rolling(cs *appsv1beta1.CloneSet) *appsv1beta1.RollingUpdateCloneSetStrategy {
+	if cs.Spec.UpdateStrategy.RollingUpdate == nil {
+		cs.Spec.UpdateStrategy.RollingUpdate = &appsv1beta1.RollingUpdateCloneSetStrategy{}
+	}
+	return cs.Spec.UpdateStrategy.RollingUpdate
+}
+
 func (w *World) drawNumbers(cs *appsv1beta1.CloneSet) {
-	r := cs.Spec.UpdateStrategy.RollingUpdate
+	r := rolling(cs)
 	num := func(of ...string) *intstr.IntOrString { return ptr.To(intstr.Parse(pick(w, of...))) }
 	r.Partition = num("0", "0", "0", "1", "2", "50%", "99%", "100%")
 	r.MaxUnavailable = num("0", "1", "1", "2", "25%", "100%")
@@ -219,7 +226,9 @@ func (w *World) mishap() {
 
 // user is what users do.
 func (w *World) user() {
-	switch w.rng.IntN(14) {
+	switch w.rng.IntN(17) {
+	case 14, 15, 16:
+		w.operate()
 	case 0, 1:
 		w.change("replicas", func(cs *appsv1beta1.CloneSet) {
 			cs.Spec.Replicas = ptr.To(int32(w.rng.IntN(7)))
@@ -247,7 +256,7 @@ func (w *World) user() {
 	case 10:
 		w.change("pause or policy", func(cs *appsv1beta1.CloneSet) {
 			w.drawPolicy(cs)
-			cs.Spec.UpdateStrategy.RollingUpdate.Paused = w.oneOf(3)
+			rolling(cs).Paused = w.oneOf(3)
 			cs.Spec.MinReadySeconds = pick[int32](w, 0, 0, 5)
 			cs.Spec.UpdateStrategy.Type = pick(w, appsv1beta1.RollingUpdateCloneSetUpdateStrategyType,
 				appsv1beta1.RollingUpdateCloneSetUpdateStrategyType, appsv1beta1.OnDeleteCloneSetUpdateStrategyType)

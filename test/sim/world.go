@@ -189,10 +189,11 @@ func (w *World) deliver(k kind) {
 // observed notes the CloneSet that a reconcile works with.
 func (w *World) observed(cs *appsv1beta1.CloneSet) {
 	w.set, w.begun = cs, 0
-	clear(w.sawPods)
-	if w.sawPods == nil {
-		w.sawPods = map[string]*corev1.Pod{}
-	}
+}
+
+// listed notes the pods that a reconcile works with.
+func (w *World) listed() {
+	w.sawPods = make(map[string]*corev1.Pod, len(w.client.view.objects[pods]))
 	for name, o := range w.client.view.objects[pods] {
 		w.sawPods[name] = o.(*corev1.Pod)
 	}

@@ -489,7 +489,7 @@ func guardRefuses(t *testing.T) {
 func kustomize(t *testing.T) {
 	c := &cluster.Cluster{Lab: theLab, Client: kube}
 	dir := filepath.Join(chart.Dir(), "..", "..", "config", "default")
-	if out, err := c.Kubectl(t.Context(), "", "apply", "--server-side", "--force-conflicts", "-k", dir); err != nil {
+	if out, err := c.Kubectl(t.Context(), "", "apply", "-k", dir); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for key, obj := range map[string]client.Object{
