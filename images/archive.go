@@ -19,7 +19,7 @@ import (
 const repository = "openkruise/"
 
 // write makes <dir>/<name>.tar, an OCI archive whose only image is named for `ctr images import`, and for each platform
-// <name>-<architecture>.spdx.json and <name>-<architecture>.provenance.json.
+// <name>-<architecture>.spdx.json, .cdx.json and .provenance.json.
 func (i *image) write(dir, tag string) error {
 	temporary, err := os.MkdirTemp(dir, ".layout-")
 	if err != nil {
@@ -42,7 +42,7 @@ func (i *image) write(dir, tag string) error {
 	}
 	for _, p := range i.platforms {
 		prefix := filepath.Join(dir, i.recipe.name+"-"+p.platform.Architecture)
-		for suffix, content := range map[string][]byte{".spdx.json": p.sbom, ".provenance.json": p.provenance} {
+		for suffix, content := range map[string][]byte{".spdx.json": p.sbom, ".cdx.json": p.cyclonedx, ".provenance.json": p.provenance} {
 			if err := os.WriteFile(prefix+suffix, content, 0o644); err != nil { //nolint:gosec // G306: they are published
 				return err
 			}

@@ -31,6 +31,7 @@ type platformImage struct {
 	materials  materials
 	subject    []resource
 	sbom       []byte // SPDX 2.3
+	cyclonedx  []byte // CycloneDX 1.5
 	provenance []byte // in-toto statement with SLSA provenance v1
 }
 

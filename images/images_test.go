@@ -261,6 +261,24 @@ func checkStatements(t *testing.T, r recipe, image, attestation v1.Image, conten
 			t.Errorf("a relationship of what is not there: %v", rel)
 		}
 	}
+	if raw, err = os.ReadFile(prefix + ".cdx.json"); err != nil {
+		t.Fatal(err)
+	}
+	var cdx cdxDocument
+	if err := json.Unmarshal(raw, &cdx); err != nil {
+		t.Fatal(err)
+	}
+	refs, inCDX := map[string]bool{cdx.Metadata.Component.Ref: true}, map[string]bool{}
+	for _, c := range cdx.Components {
+		refs[c.Ref], inCDX[c.Name+"@"+c.Version] = true, true
+	}
+	for _, d := range cdx.Dependencies {
+		for _, ref := range append(d.DependsOn, d.Ref) {
+			if !refs[ref] {
+				t.Errorf("CycloneDX: %s depends on %s, which is not there", d.Ref, ref)
+			}
+		}
+	}
 	for _, p := range r.programs {
 		info, err := buildinfo.Read(bytes.NewReader(content[p.path].content))
 		if err != nil {
@@ -272,6 +290,9 @@ func checkStatements(t *testing.T, r recipe, image, attestation v1.Image, conten
 			}
 			if !ours(d.Path) && !strings.HasPrefix(d.Path, "./") && !listed[d.Path+"@"+d.Version] {
 				t.Errorf("%s@%s of /%s is not in the SBOM", d.Path, d.Version, p.path)
+			}
+			if key := d.Path + "@" + d.Version; listed[key] && !inCDX[key] {
+				t.Errorf("%s is in SPDX and not in CycloneDX", key)
 			}
 		}
 	}
@@ -296,7 +317,7 @@ func checkStatements(t *testing.T, r recipe, image, attestation v1.Image, conten
 	if err != nil {
 		t.Fatal(err)
 	}
-	for i, want := range []string{spdxPredicate, provenanceType} {
+	for i, want := range []string{spdxPredicate, cyclonedxPredicate, provenanceType} {
 		var s statement
 		r, err := layers[i].Compressed()
 		if err != nil {

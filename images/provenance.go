@@ -15,8 +15,10 @@ import (
 )
 
 const (
+	statementType      = "https://in-toto.io/Statement/v1"
 	inTotoType         = "application/vnd.in-toto+json"
 	spdxPredicate      = "https://spdx.dev/Document"
+	cyclonedxPredicate = "https://cyclonedx.org/bom"
 	provenanceType     = "https://slsa.dev/provenance/v1"
 	buildType          = home + "/docs/images.md#how-they-are-built"
 	predicateLabel     = "in-toto.io/predicate-type"
@@ -53,7 +55,7 @@ type (
 	}
 )
 
-// attest makes what is said about an image for one platform: its SBOM and how it was built.
+// attest makes what is said about an image for one platform: its SBOM, in two formats, and how it was built.
 func (w workshop) attest(r recipe, p *platformImage) error {
 	digest, err := p.image.Digest()
 	if err != nil {
@@ -62,8 +64,11 @@ func (w workshop) attest(r recipe, p *platformImage) error {
 	if p.sbom, err = w.sbom(r, p.platform, digest, p.materials); err != nil {
 		return err
 	}
+	if p.cyclonedx, err = w.cyclonedx(r, p.platform, digest, p.materials); err != nil {
+		return err
+	}
 	p.subject = []resource{{Name: repository + r.name, Digest: map[string]string{"sha256": digest.Hex}}}
-	p.provenance, err = marshal(statement{Type: "https://in-toto.io/Statement/v1", Subject: p.subject, PredicateType: provenanceType,
+	p.provenance, err = marshal(statement{Type: statementType, Subject: p.subject, PredicateType: provenanceType,
 		Predicate: w.provenance(r, p.platform, p.materials, p.sbom)})
 	return err
 }
@@ -102,17 +107,24 @@ func (w workshop) provenance(r recipe, platform v1.Platform, m materials, sbom [
 // attestation is the manifest that carries what is said about an image inside the image's index, in the form that BuildKit
 // gave it and registries and clients know. It refers to its image by subject, too, as OCI 1.1 has it.
 func (p platformImage) attestation() (mutate.IndexAddendum, error) {
-	sbom, err := json.Marshal(statement{Type: "https://in-toto.io/Statement/v1", Subject: p.subject, PredicateType: spdxPredicate,
-		Predicate: json.RawMessage(p.sbom)})
-	if err != nil {
-		return mutate.IndexAddendum{}, err
-	}
 	img := mutate.MediaType(mutate.ConfigMediaType(empty.Image, types.OCIConfigJSON), types.OCIManifestSchema1)
-	img, err = mutate.Append(img,
-		mutate.Addendum{Layer: static.NewLayer(sbom, inTotoType), MediaType: inTotoType, Annotations: map[string]string{predicateLabel: spdxPredicate}},
-		mutate.Addendum{Layer: static.NewLayer(p.provenance, inTotoType), MediaType: inTotoType, Annotations: map[string]string{predicateLabel: provenanceType}})
-	if err != nil {
-		return mutate.IndexAddendum{}, err
+	for _, document := range []struct {
+		predicate string
+		content   []byte
+	}{{spdxPredicate, p.sbom}, {cyclonedxPredicate, p.cyclonedx}, {provenanceType, p.provenance}} {
+		content := document.content
+		if document.predicate != provenanceType { // which is a statement already
+			var err error
+			if content, err = json.Marshal(statement{Type: statementType, Subject: p.subject, PredicateType: document.predicate,
+				Predicate: json.RawMessage(content)}); err != nil {
+				return mutate.IndexAddendum{}, err
+			}
+		}
+		var err error
+		if img, err = mutate.Append(img, mutate.Addendum{Layer: static.NewLayer(content, inTotoType), MediaType: inTotoType,
+			Annotations: map[string]string{predicateLabel: document.predicate}}); err != nil {
+			return mutate.IndexAddendum{}, err
+		}
 	}
 	config, err := img.ConfigFile()
 	if err != nil {

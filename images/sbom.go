@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"regexp"
-	"strings"
 	"time"
 
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -80,8 +79,8 @@ func (w workshop) sbom(r recipe, platform v1.Platform, digest v1.Hash, m materia
 	relate(d.ID, "DESCRIBES", image)
 	d.add(spdxPackage{ID: image, Name: repository + r.name, Version: w.source.Version, Purpose: "CONTAINER", LicenseDeclared: "Apache-2.0",
 		Checksums:    []spdxChecksum{{"SHA256", digest.Hex}},
-		ExternalRefs: purlRef(fmt.Sprintf("pkg:oci/%s@sha256%%3A%s?arch=%s", r.name, digest.Hex, platform.Architecture))})
-	stdlib := module{Path: "stdlib", Version: strings.TrimPrefix(m.Go, "go"), Licence: "BSD-3-Clause"}
+		ExternalRefs: purlRef(imagePurl(r, platform, digest))})
+	stdlib := stdlibModule(m)
 	for _, mod := range append(m.Modules, stdlib, m.Roots) {
 		d.add(spdxModule(mod))
 	}

@@ -25,6 +25,7 @@ import (
 	kwoksignals "sigs.k8s.io/kwok/pkg/utils/signals"
 
 	"kruise.io/kruise/lab/cluster"
+	"kruise.io/kruise/lab/provisioner"
 	"kruise.io/kruise/lab/realnode"
 	"kruise.io/kruise/lab/registry"
 )
@@ -43,6 +44,7 @@ var components = map[string]func() int{
 	realnode.Gateway:          func() int { return realnode.RunGateway(os.Args[1]) },
 	realnode.Init:             func() int { return realnode.RunInit(os.Args[1]) },
 	registry.Name:             func() int { return runRegistry(os.Args[1]) },
+	provisioner.Name:          func() int { return provisioner.Run(os.Args[1]) },
 	kubectlName:               runKubectl,
 }
 

@@ -82,7 +82,7 @@ func (a *apiserver) do(ctx context.Context, method, path string, body, into any)
 		}
 		content = bytes.NewReader(b)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, a.server+path, content)
+	req, err := http.NewRequestWithContext(ctx, method, a.server+path, content) //nolint:gosec // G704: the server is whom the pod or the operator names
 	if err != nil {
 		return err
 	}
@@ -93,11 +93,11 @@ func (a *apiserver) do(ctx context.Context, method, path string, body, into any)
 		req.Header.Set("Content-Type", "application/merge-patch+json")
 	}
 	req.Header.Set("User-Agent", "kruise-helm-hook")
-	resp, err := a.client.Do(req)
+	resp, err := a.client.Do(req) //nolint:gosec // G704: as above
 	if err != nil {
 		return err
 	}
-	defer resp.Body.Close() //nolint:errcheck // only read
+	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, answerLimit))
 	if err != nil {
 		return fmt.Errorf("%s %s: %w", method, path, err)

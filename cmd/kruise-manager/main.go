@@ -50,6 +50,9 @@ func run(args []string) int {
 	if names := flags.NotYetEffective(); len(names) > 0 {
 		klog.Warningf("Accepted, but not yet effective, because this version does not have the feature: %s", strings.Join(names, ", "))
 	}
+	if flags.LimitedVerbosity {
+		klog.Warning("Logging at level 7: above it, the bodies of requests would be logged, and with them Secrets")
+	}
 	cfg, err := config(flags.Kubeconfig)
 	if err != nil {
 		logger.Error(errors.New(oneLine(err)), "No configuration for the apiserver")

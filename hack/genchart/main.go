@@ -77,7 +77,7 @@ func copyFiles(glob, dir string) error {
 		if filepath.Base(file) == "kustomization.yaml" {
 			continue
 		}
-		content, err := os.ReadFile(file) //nolint:gosec // of this repository
+		content, err := os.ReadFile(file)
 		if err != nil {
 			return err
 		}

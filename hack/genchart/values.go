@@ -28,7 +28,7 @@ type value struct {
 }
 
 func readValues(file string) (*value, error) {
-	content, err := os.ReadFile(file) //nolint:gosec // of this repository
+	content, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
 	}
@@ -159,14 +159,14 @@ func (v *value) rows(prefix string, out *bytes.Buffer) {
 }
 
 func (v *value) defaultText() string {
-	var any any
-	if err := v.node.Decode(&any); err != nil {
+	var content any
+	if err := v.node.Decode(&content); err != nil {
 		return v.node.Value
 	}
 	var out bytes.Buffer
 	enc := json.NewEncoder(&out)
 	enc.SetEscapeHTML(false)
-	if err := enc.Encode(any); err != nil {
+	if err := enc.Encode(content); err != nil {
 		return v.node.Value
 	}
 	return strings.TrimSpace(out.String())

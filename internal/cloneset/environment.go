@@ -23,6 +23,9 @@ type Environment struct {
 	Client client.Client
 	// Live reads from the apiserver.
 	Live client.Reader
+	// Takeover lists the pods of a CloneSet that another process has worked on from the apiserver, to tell whether the cache
+	// is as far; nil takes that for granted.
+	Takeover client.Reader
 	// Nodes reads nodes from the cache; nil reads none.
 	Nodes client.Reader
 	// Recorder takes events.
@@ -51,8 +54,9 @@ func newReconciler(e Environment) *reconciler {
 		e.Parallel = inParallel
 	}
 	return &reconciler{
-		client: e.Client,
-		nodes:  e.Nodes,
+		client:   e.Client,
+		takeover: e.Takeover,
+		nodes:    e.Nodes,
 		exec: &executor{
 			client:    e.Client,
 			live:      e.Live,

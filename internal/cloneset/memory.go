@@ -27,6 +27,10 @@ type remembered struct {
 	taken  map[string]bool
 	// unsettled names the pods that were created without an answer and that the cache did not show when last looked for.
 	unsettled map[string]bool
+	// met: the cache has shown the pods as the apiserver has them, since this process leads.
+	met bool
+	// left are the pods that the cache has to show first.
+	left *leftBehind
 	// pods is the number of its pods.
 	pods int
 	// speed is how many pods could be created at once at the time of creating.
@@ -60,6 +64,33 @@ func (m *memory) statusWritten(key types.NamespacedName, uid types.UID) time.Tim
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.of(key, uid).status
+}
+
+// met says whether this process has dealt with the CloneSet before.
+func (m *memory) met(key types.NamespacedName, uid types.UID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.of(key, uid)
+	return r.met || !r.status.IsZero()
+}
+
+func (m *memory) meet(key types.NamespacedName, uid types.UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := m.of(key, uid)
+	r.met, r.left = true, nil
+}
+
+func (m *memory) left(key types.NamespacedName, uid types.UID) *leftBehind {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.of(key, uid).left
+}
+
+func (m *memory) leave(key types.NamespacedName, uid types.UID, l *leftBehind) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(key, uid).left = l
 }
 
 func (m *memory) wroteStatus(key types.NamespacedName, uid types.UID, at time.Time) {

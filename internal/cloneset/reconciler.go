@@ -32,12 +32,17 @@ const (
 	listTimeout = 60 * time.Second
 )
 
+// errBehind says that the cache does not show yet what the former leader did.
+var errBehind = errors.New("the cache is behind")
+
 func logOf(ctx context.Context) logr.Logger { return logf.FromContext(ctx) }
 
 // reconciler brings one CloneSet at a time nearer to its spec.
 type reconciler struct {
 	// client reads from the cache, its own writes included, and writes.
 	client client.Client
+	// takeover lists pods from the apiserver; nil lists none.
+	takeover client.Reader
 	// nodes reads nodes from the cache; nil reads none.
 	nodes client.Reader
 	exec  *executor
@@ -69,6 +74,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	snapshot, err := r.observe(ctx, cs, selector)
 	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
 		return ctrl.Result{}, nil // nothing can be created any more
+	}
+	if errors.Is(err, errBehind) {
+		return ctrl.Result{RequeueAfter: 2 * again}, nil
 	}
 	if err != nil {
 		return ctrl.Result{}, err
@@ -108,6 +116,11 @@ func (r *reconciler) observe(ctx context.Context, cs *appsv1beta1.CloneSet, sele
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
 	s.Pods = pointers(pods.Items)
+	if ok, err := r.caughtUp(ctx, cs, selector, s.Pods); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, errBehind
+	}
 	r.memory.observed(client.ObjectKeyFromObject(cs), cs.UID, len(s.Pods))
 	var claims corev1.PersistentVolumeClaimList
 	if err := r.client.List(ctx, &claims, mine...); err != nil {

@@ -73,7 +73,7 @@ func newFixture(t *testing.T, funcs interceptor.Funcs, change ...func(*appsv1bet
 	return &fixture{
 		t: t, server: server, events: events, key: client.ObjectKeyFromObject(set),
 		reconciler: &reconciler{
-			client: c,
+			client: c, takeover: server,
 			exec: &executor{now: time.Now, parallel: inParallel,
 				client: c, live: server, recorder: events,
 				pods:      &pod.Writer{Client: c, Live: server},

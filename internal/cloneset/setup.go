@@ -57,7 +57,7 @@ func SetupWithManager(mgr ctrl.Manager, o Options) error {
 		o.Workers = 3
 	}
 	r := newReconciler(Environment{
-		Client: o.Client, Live: mgr.GetAPIReader(), Nodes: o.Nodes, Gates: o.Gates, BudgetAllows: o.BudgetAllows,
+		Client: o.Client, Live: mgr.GetAPIReader(), Takeover: mgr.GetAPIReader(), Nodes: o.Nodes, Gates: o.Gates, BudgetAllows: o.BudgetAllows,
 		// The old events API: its events have the source component that is part of the contract.
 		Recorder: mgr.GetEventRecorderFor(controllerName), //nolint:staticcheck // see above
 	})

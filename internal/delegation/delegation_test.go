@@ -78,12 +78,12 @@ func TestCheck(t *testing.T) {
 				a := &authorizer{allowed: tc.allowed, err: tc.err}
 				h := New(mode, "kruise-system", a).Wrap(admit)
 				resp := h.Handle(t.Context(), tc.req)
-				switch {
-				case mode == Off:
+				switch mode {
+				case Off:
 					if !resp.Allowed || len(resp.Warnings) > 0 || a.asked > 0 {
 						t.Errorf("got %+v", resp)
 					}
-				case mode == Enforce:
+				case Enforce:
 					if refused := !resp.Allowed; refused != (tc.want != "" || tc.fails) || tc.want != "" && !strings.Contains(resp.Result.Message, tc.want) {
 						t.Errorf("got %+v", resp)
 					}

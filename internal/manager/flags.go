@@ -21,6 +21,8 @@ type Flags struct {
 	Options    *Options
 	Kubeconfig string
 	Logging    *logsapi.LoggingConfiguration
+	// LimitedVerbosity tells that -v or --vmodule asked for more than level 7 and gets that.
+	LimitedVerbosity bool
 
 	set        *pflag.FlagSet
 	gates      map[string]bool
@@ -95,8 +97,26 @@ func (f *Flags) Usage() string {
 	return "kruise-manager runs the controllers and webhooks of Kruise.\n\nFlags:\n" + f.set.FlagUsages()
 }
 
+// maxVerbosity is the highest level at which the client library does not log bodies of requests and answers: Secrets must
+// never be logged (security 5.11).
+const maxVerbosity = 7
+
+// limitVerbosity lowers levels that are not safe and tells whether there was one.
+func (f *Flags) limitVerbosity() (limited bool) {
+	if f.Logging.Verbosity > maxVerbosity {
+		f.Logging.Verbosity, limited = maxVerbosity, true
+	}
+	for i := range f.Logging.VModule {
+		if v := &f.Logging.VModule[i]; v.Verbosity > maxVerbosity {
+			v.Verbosity, limited = maxVerbosity, true
+		}
+	}
+	return limited
+}
+
 // apply turns flags that are not plain fields into options.
 func (f *Flags) apply() error {
+	f.LimitedVerbosity = f.limitVerbosity()
 	o := f.Options
 	g := gates.New()
 	if err := g.SetFromMap(f.gates); err != nil {

@@ -54,7 +54,7 @@ func TestStalledLeader(t *testing.T) {
 		t.Errorf("without leader election: %v", err)
 	}
 	transport := h.watchRenewals(roundTripper{nil, func(*http.Request) (*http.Response, error) {
-		return &http.Response{StatusCode: 200, Body: http.NoBody}, nil
+		return &http.Response{StatusCode: http.StatusOK, Body: http.NoBody}, nil
 	}})
 	for _, method := range []string{http.MethodGet, http.MethodPut} {
 		r, err := http.NewRequestWithContext(t.Context(), method, "https://x/apis/coordination.k8s.io/v1/namespaces/kruise-system/leases/kruise-manager", http.NoBody)

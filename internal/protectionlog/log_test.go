@@ -55,7 +55,7 @@ func TestLog_S_platform_27(t *testing.T) {
 func TestManyRefusals_S_security_42(t *testing.T) {
 	const refusals, users, fileSize = 200_000, 5_000, 1 << 20
 	dir := t.TempDir()
-	if err := os.WriteFile(filepath.Join(dir, FileName), []byte("{}\n"), 0o644); err != nil { //nolint:gosec // as a version before left it
+	if err := os.WriteFile(filepath.Join(dir, FileName), []byte("{}\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	l, err := Open(dir, logr.Discard())

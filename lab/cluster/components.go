@@ -5,7 +5,9 @@ package cluster
 import (
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 const (
@@ -95,6 +97,16 @@ func apiserverArgs(f files, p Ports) []string {
 		flag("audit-log-maxsize", 4096), // MB: counting writes must not meet a rotation
 		flag("event-ttl", "15m"),
 	}
+}
+
+// withArgs adds flags of the caller's. --authorization-config excludes the flag whose place it takes.
+func withArgs(args, more []string) []string {
+	for _, a := range more {
+		if strings.HasPrefix(a, "--authorization-config=") {
+			args = slices.DeleteFunc(args, func(have string) bool { return strings.HasPrefix(have, "--authorization-mode=") })
+		}
+	}
+	return append(args, more...)
 }
 
 func controllerManagerArgs(f files, p Ports) []string {

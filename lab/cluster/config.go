@@ -28,7 +28,7 @@ rules:
   userGroups: ["system:serviceaccounts:kube-system"]
   verbs: [get, list, watch]
 - level: None
-  users: ["system:kube-controller-manager", "system:kube-scheduler", "system:apiserver", "lab:kwok"]
+  users: ["system:kube-controller-manager", "system:kube-scheduler", "system:apiserver", "lab:kwok", "lab:provisioner"]
   verbs: [get, list, watch]
 - level: None
   verbs: [get, list, watch]
@@ -76,7 +76,7 @@ func writeConfigs(f files, p Ports, d stages.Delays) error {
 	if err := os.MkdirAll(filepath.Dir(f.config("x")), 0o700); err != nil {
 		return err
 	}
-	for _, client := range []string{"controller-manager", "scheduler", "kwok"} {
+	for _, client := range []string{"controller-manager", "scheduler", "kwok", "provisioner"} {
 		if err := f.writeKubeconfig(f.kubeconfig(client), client, p); err != nil {
 			return err
 		}

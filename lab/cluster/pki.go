@@ -40,6 +40,7 @@ var certificates = []certificate{
 	{name: "controller-manager", ca: clusterCA, commonName: "system:kube-controller-manager"},
 	{name: "scheduler", ca: clusterCA, commonName: "system:kube-scheduler"},
 	{name: "kwok", ca: clusterCA, commonName: "lab:kwok", organization: []string{"system:masters"}},
+	{name: "provisioner", ca: clusterCA, commonName: "lab:provisioner", organization: []string{"system:masters"}},
 	{name: "kubelet-client", ca: clusterCA, commonName: "kube-apiserver-kubelet-client", organization: []string{"system:masters"}},
 	{name: "proxy", ca: clusterCA, commonName: "system:kube-proxy"},
 	{name: "admin", ca: clusterCA, commonName: "lab:admin", organization: []string{"system:masters"}},

@@ -25,6 +25,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
 
+	"kruise.io/kruise/lab/provisioner"
 	"kruise.io/kruise/lab/realnode"
 	"kruise.io/kruise/lab/registry"
 )
@@ -230,9 +231,17 @@ func startRealNodes(ctx context.Context, l launcher, lab *Lab, f files, api kube
 			return err
 		}
 	}
-	if err := ensureAPIEndpoint(ctx, api); err != nil {
+	if err := errors.Join(ensureAPIEndpoint(ctx, api), provisioner.EnsureClass(ctx, api)); err != nil {
 		return err
 	}
+	volumes, err := l.start(provisioner.Name, []string{f.kubeconfig("provisioner")})
+	if err != nil {
+		return err
+	}
+	if err := record(volumes); err != nil {
+		return err
+	}
+	lab.running = append(lab.running, volumes)
 	s.Registry = "http://" + address(s.Ports.Registry)
 	if err := images.awaitHealthy(ctx, time.Minute, get(https, s.Registry+"/lab/healthz")); err != nil {
 		return err

@@ -234,7 +234,7 @@ func start(ctx context.Context, o Options, f files, p Ports) (lab *Lab, err erro
 	if err := etcd.awaitHealthy(ctx, 30*time.Second, get(https, url(p.Etcd, "/health"))); err != nil {
 		return nil, err
 	}
-	apiserver, err := launch(APIServer, slices.Concat(apiserverArgs(f, p), realAPIServerArgs(f, o), o.APIServerArgs), url(p.APIServer, "/readyz"))
+	apiserver, err := launch(APIServer, withArgs(slices.Concat(apiserverArgs(f, p), realAPIServerArgs(f, o)), o.APIServerArgs), url(p.APIServer, "/readyz"))
 	if err != nil {
 		return nil, err
 	}

@@ -44,14 +44,15 @@ func TestLint(t *testing.T) {
 func TestRefusedValues(t *testing.T) {
 	t.Parallel()
 	for set, want := range map[string]string{
-		"bogus=1":                                                         "additional properties 'bogus' not allowed",
-		"manager.bogus=1":                                                 "additional properties 'bogus' not allowed",
-		"manager.replicas=two":                                            "want integer",
-		"securityProfile=lax":                                             "value must be one of",
-		"featureGates=Bogus=true":                                         `unknown gate "Bogus"`,
-		"installation.createNamespace=false":                              "label it and set installation.namespaceLabelAcknowledged=true",
-		"installation.namespace=kube-system":                              "must not be kube-system",
-		"installation.daemonConfigNamespace=kruise-system":                "must be a namespace of its own",
+		"bogus=1":                                          "additional properties 'bogus' not allowed",
+		"manager.bogus=1":                                  "additional properties 'bogus' not allowed",
+		"manager.replicas=two":                             "want integer",
+		"securityProfile=lax":                              "value must be one of",
+		"featureGates=Bogus=true":                          `unknown gate "Bogus"`,
+		"installation.createNamespace=false":               "label it and set installation.namespaceLabelAcknowledged=true",
+		"installation.namespace=kube-system":               "must not be kube-system",
+		"installation.daemonConfigNamespace=kruise-system": "must be a namespace of its own",
+		"securityProfile=hardened,networkPolicy.apiServerCIDRs={10.0.0.1/32},manager.hostNetwork=true": "contradict each other",
 		"securityProfile=hardened":                                        "needs networkPolicy.apiServerCIDRs",
 		"webhookConfiguration.overrides.bogus.x=1":                        `unknown webhook "bogus"`,
 		`webhookConfiguration.overrides.mpod\.kb\.io.rules=1`:             "rules of mpod.kb.io cannot be set",
@@ -315,6 +316,45 @@ func TestCRDsAreKept(t *testing.T) {
 		if kept := u.GetAnnotations()["helm.sh/resource-policy"] == "keep"; kept != strings.HasPrefix(key, "CustomResourceDefinition/") {
 			t.Errorf("%s: kept %t", key, kept)
 		}
+	}
+}
+
+// TestGuardRights: if the CRDs go, too, the guard may look for every kind that users make.
+func TestGuardRights(t *testing.T) {
+	t.Parallel()
+	role := &rbacv1.ClusterRole{}
+	u := render(t, "--set", "crds.keep=false")["ClusterRole/kruise-helm-hook-role"]
+	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(u.Object, role); err != nil {
+		t.Fatal(err)
+	}
+	crds, err := install.CRDs(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, crd := range crds {
+		may := slices.ContainsFunc(role.Rules, func(r rbacv1.PolicyRule) bool {
+			return r.APIGroups[0] == crd.Spec.Group && slices.Contains(r.Resources, crd.Spec.Names.Plural) && slices.Equal(r.Verbs, []string{"list"})
+		})
+		if ofNodes := strings.HasPrefix(crd.Spec.Names.Kind, "Node"); may == ofNodes {
+			t.Errorf("%s: %t", crd.Name, may)
+		}
+	}
+}
+
+// TestRollingUpdate: there is always a replica, and room for the next one.
+func TestRollingUpdate(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[string]string{
+		"manager.hostNetwork=false": "rollingUpdate:\n      maxSurge: 100%\n      maxUnavailable: 0",
+		"manager.hostNetwork=true":  "rollingUpdate:\n      maxSurge: 100%\n      maxUnavailable: 1",
+	} {
+		if o := render(t, "--set", "crds.managed=false", "--set", set); !strings.Contains(o.Text(deployment), want) {
+			t.Errorf("%s:\n%s", set, o.Text(deployment))
+		}
+	}
+	o := render(t, "--set", "crds.managed=false,daemon.metricsBind=$(HOST_IP)")
+	if strings.Contains(o.Text(daemonSet), "host: $(HOST_IP)") {
+		t.Error("the kubelet does not expand variables in probes")
 	}
 }
 

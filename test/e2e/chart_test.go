@@ -133,8 +133,9 @@ func TestS_platform_32_VirtualNode(t *testing.T) {
 				t.Error(err)
 			}
 		})
+		base := n.DeepCopy() // the node controllers write it, too
 		n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.Now()}}
-		w.must(w.client.Status().Update(w.ctx, n))
+		w.must(w.client.Status().Patch(w.ctx, n, client.MergeFrom(base)))
 	}
 	agents := func() map[string]bool {
 		w.Helper()

@@ -13,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
@@ -254,4 +255,81 @@ func TestS_inplace_update_10_LabelOnRealNodes(t *testing.T) {
 			t.Errorf("pod %s: labels %v, container %+v", after[i].Name, after[i].Labels, status(&after[i], "app"))
 		}
 	}
+}
+
+// Claims of a CloneSet's pods stay with them through in-place updates, and what was written too; a pod that is deleted by
+// name takes its claim along, and its successor starts empty.
+func TestCloneSetVolumes(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	w.needsLab()
+	cs := w.newCloneSet(2, func(cs *v1beta1.CloneSet) {
+		claim := corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Name: "data"}}
+		claim.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOnce}
+		claim.Spec.Resources.Requests = corev1.ResourceList{corev1.ResourceStorage: resource.MustParse("1Mi")}
+		cs.Spec.VolumeClaimTemplates = []corev1.PersistentVolumeClaim{claim}
+		for i := range cs.Spec.Template.Spec.Containers {
+			c := &cs.Spec.Template.Spec.Containers[i]
+			c.VolumeMounts = append(c.VolumeMounts, corev1.VolumeMount{Name: "data", MountPath: "/data"})
+		}
+	})
+	before := w.pods()
+	shell := func(pod, command string) string {
+		w.Helper()
+		out, err := w.kubectl("exec", pod, "-c", "shell", "--", "sh", "-c", command)
+		w.must(err)
+		return strings.TrimSpace(out)
+	}
+	for i := range before {
+		shell(before[i].Name, "echo "+before[i].Name+" > /data/mine")
+	}
+	w.setImage(cs, webV2)
+	w.waitRolledOut(cs)
+	if diff := cmp.Diff(identities(before), identities(w.pods())); diff != "" {
+		t.Errorf("more than the updated container changed:\n%s", diff)
+	}
+	for i := range before {
+		if got := shell(before[i].Name, "cat /data/mine"); got != before[i].Name {
+			t.Errorf("pod %s reads %q from its volume", before[i].Name, got)
+		}
+	}
+	base := cs.DeepCopy()
+	cs.Spec.Replicas, cs.Spec.ScaleStrategy.PodsToDelete = ptr.To[int32](1), []string{before[0].Name}
+	w.must(w.client.Patch(w.ctx, cs, client.MergeFrom(base)))
+	w.eventually("the pod's claim goes with it, and its volume", func() error {
+		var claims corev1.PersistentVolumeClaimList
+		if err := w.client.List(w.ctx, &claims, client.InNamespace(w.namespace)); err != nil {
+			return err
+		}
+		var volumes corev1.PersistentVolumeList
+		if err := w.client.List(w.ctx, &volumes); err != nil {
+			return err
+		}
+		n := 0
+		for i := range volumes.Items {
+			if ref := volumes.Items[i].Spec.ClaimRef; ref != nil && ref.Namespace == w.namespace {
+				n++
+			}
+		}
+		if len(claims.Items) != 1 || n != 1 {
+			return fmt.Errorf("%d claims, %d volumes", len(claims.Items), n)
+		}
+		return nil
+	})
+	if got := shell(before[1].Name, "cat /data/mine"); got != before[1].Name {
+		t.Errorf("the other pod reads %q from its volume", got)
+	}
+	var claims corev1.PersistentVolumeClaimList
+	w.must(w.client.List(w.ctx, &claims, client.InNamespace(w.namespace)))
+	claim, more := &claims.Items[0], resource.MustParse("2Mi")
+	grown := claim.DeepCopy()
+	grown.Spec.Resources.Requests[corev1.ResourceStorage] = more
+	w.must(w.client.Patch(w.ctx, grown, client.MergeFrom(claim)))
+	w.eventually("the claim has grown", func() error {
+		w.must(w.client.Get(w.ctx, client.ObjectKeyFromObject(claim), claim))
+		if have := claim.Status.Capacity[corev1.ResourceStorage]; have.Cmp(more) != 0 {
+			return fmt.Errorf("it has %s", have.String())
+		}
+		return nil
+	})
 }

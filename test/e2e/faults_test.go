@@ -166,7 +166,7 @@ func TestS_image_pulling_1_NodeDeleted(t *testing.T) {
 	w.must(w.client.Delete(w.ctx, gone))
 	w.eventually("its NodeImage is gone", func() error {
 		if err := w.client.Get(w.ctx, client.ObjectKey{Name: node}, &v1beta1.NodeImage{}); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("answer %w", err)
+			return notYet(err)
 		}
 		return nil
 	})

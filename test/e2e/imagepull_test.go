@@ -5,6 +5,7 @@ package e2e
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -213,7 +214,7 @@ func TestS_image_pulling_36_ImageThatDoesNotExist(t *testing.T) {
 	w.failed(job, nodes, "not found")
 	perNode := map[string]int{}
 	for _, r := range w.requests(missing, "") {
-		if r.Method == "HEAD" {
+		if r.Method == http.MethodHead {
 			perNode[r.Node]++
 		}
 	}

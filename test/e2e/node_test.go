@@ -146,6 +146,9 @@ func (w *world) agentsUnharmed(before []corev1.Pod) {
 	now, err := systemPods(w.ctx, "daemon")
 	w.must(err)
 	for i := range before {
+		if before[i].Spec.NodeName == "" {
+			continue // for a node that was there for a moment only
+		}
 		found := errors.New("is gone")
 		for j := range now {
 			if now[j].UID == before[i].UID {

@@ -93,6 +93,14 @@ func (w *world) eventually(what string, check func() error) {
 	}
 }
 
+// notYet is the answer that a check did not want: an error or, while there was none, that.
+func notYet(err error) error {
+	if err == nil {
+		return errors.New("the request was answered")
+	}
+	return err
+}
+
 // describe lists the namespace's pods and events, for the message of a test that fails.
 func (w *world) describe() string {
 	var b strings.Builder

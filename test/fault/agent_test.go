@@ -32,7 +32,7 @@ type agent struct {
 	runtime *fakecri.Server
 	proxy   *Proxy
 	cancel  context.CancelFunc
-	ended   chan error
+	ended   chan struct{}
 }
 
 // newAgent starts an agent for a node, until the test ends.
@@ -57,11 +57,12 @@ func (a *agent) start() {
 	g, err := gates.FromMap(nil)
 	a.w.must(err)
 	ctx, cancel := context.WithCancel(context.Background())
-	a.cancel, a.ended = cancel, make(chan error, 1)
+	a.cancel, a.ended = cancel, make(chan struct{})
 	cfg, ended := a.proxy.Config(), a.ended
 	go func() {
-		ended <- node.Run(ctx, cfg, node.Options{NodeName: a.node, PprofAddr: "0", Addr: "0", SocketDir: a.dir,
-			ConfigNamespace: "kruise-daemon-config", Gates: g, Log: klog.Background()})
+		defer close(ended)
+		_ = node.Run(ctx, cfg, node.Options{NodeName: a.node, PprofAddr: "0", Addr: "0", SocketDir: a.dir,
+			ConfigNamespace: "kruise-daemon-config", Gates: g, Log: klog.Background()}) // whatever a crashed program says
 	}()
 }
 

@@ -18,20 +18,17 @@ type Bug struct {
 	// View may change an object that the controller reads, in whatever way. If it returns false, the controller does not
 	// see the object in lists.
 	View func(r *Request, object map[string]any) (show bool)
-
-	answer []byte
 }
 
 // Plant adds a bug for as long as the proxy lives.
 func (p *Proxy) Plant(b *Bug) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	b.answer = []byte(`{"kind":"Status","apiVersion":"v1","status":"Success"}`)
 	p.bugs = append(p.bugs, b)
 }
 
 // request applies the bug to the body of a write. A non-nil answer is what the controller is told instead.
-func (b *Bug) request(r *Request, body *[]byte) *http.Response {
+func (b *Bug) request(r *Request, body *[]byte) *answer {
 	object := map[string]any{}
 	if len(*body) > 0 && json.Unmarshal(*body, &object) != nil {
 		return nil // no JSON object: nothing that a bug is about
@@ -41,7 +38,8 @@ func (b *Bug) request(r *Request, body *[]byte) *http.Response {
 		*body, _ = json.Marshal(object) // came from JSON
 	}
 	if swallow {
-		return &http.Response{StatusCode: http.StatusOK, Header: http.Header{"Content-Type": {"application/json"}}}
+		success := []byte(`{"kind":"Status","apiVersion":"v1","status":"Success"}`)
+		return &answer{http.StatusOK, http.Header{"Content-Type": {"application/json"}}, success}
 	}
 	return nil
 }

@@ -177,7 +177,11 @@ func (h *Host) StartBehind(ctx context.Context, prepare func(*Proxy), setups ...
 	h.mu.Lock()
 	h.managers = append(h.managers, m)
 	h.mu.Unlock()
-	return m, m.waitRunning(ctx, !o.LeaderElection.Enabled)
+	features := 0
+	if !o.LeaderElection.Enabled {
+		features = withControllers(o)
+	}
+	return m, m.waitRunning(ctx, features)
 }
 
 // options are those of a manager beside the cluster.
@@ -203,7 +207,7 @@ func (h *Host) options(setups []Setup) (*manager.Options, error) {
 }
 
 // waitRunning waits until controllers run or, for one of several replicas, until it could lead.
-func (m *Manager) waitRunning(ctx context.Context, controllers bool) error {
+func (m *Manager) waitRunning(ctx context.Context, features int) error {
 	err := wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, startLimit, true, func(ctx context.Context) (bool, error) {
 		select {
 		case <-m.ended:
@@ -216,8 +220,8 @@ func (m *Manager) waitRunning(ctx context.Context, controllers bool) error {
 		if cut {
 			return true, nil // it crashed before it was up
 		}
-		if controllers {
-			return m.RunningFeatures() >= runningFeatures, nil
+		if features > 0 {
+			return m.RunningFeatures() >= features, nil
 		}
 		return m.Ready(ctx) == nil, nil
 	})
@@ -227,8 +231,19 @@ func (m *Manager) waitRunning(ctx context.Context, controllers bool) error {
 	return nil
 }
 
-// runningFeatures is the number of features whose controllers run in a healthy manager with default gates.
-const runningFeatures = 5
+// withControllers is the number of features whose controllers run in a healthy manager with these options.
+func withControllers(o *manager.Options) (n int) {
+	for _, f := range manager.Features() {
+		on := f.Controllers != nil
+		for _, gate := range f.Gates {
+			on = on && (o.Gates == nil || o.Gates.Enabled(gate))
+		}
+		if on {
+			n++
+		}
+	}
+	return n
+}
 
 // Kill ends the manager as a crash would: nothing of it reaches the apiserver any more, its lease is not released.
 func (m *Manager) Kill() {

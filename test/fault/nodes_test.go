@@ -18,8 +18,8 @@ import (
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 )
 
-// TestWebhookUnreachable: no pod can be created while no replica serves webhooks, and all goes on when one does. It is not
-// parallel: all worlds share the webhooks.
+// TestWebhookUnreachable: while no replica serves webhooks, pods that are lost are replaced all the same, a user's change is
+// refused, and when one serves again, all goes on. It is not parallel: all worlds share the webhooks.
 func TestWebhookUnreachable(t *testing.T) {
 	w := NewWorld(t, host)
 	s := surging(4, 1, 1)
@@ -27,30 +27,32 @@ func TestWebhookUnreachable(t *testing.T) {
 	host.Webhooks(false)
 	t.Cleanup(func() { host.Webhooks(true) })
 	Total.Fault("webhooks unreachable")
-	// The template can't be changed without admission, so the pods go by the user's hand.
 	pods := w.pods(t.Context())
+	gone := map[types.UID]bool{}
 	for i := range pods[:2] {
+		gone[pods[i].UID] = true
 		w.Obs.Excuse(pods[i].UID)
 		w.must(w.Client.Delete(t.Context(), &pods[i]))
 	}
-	failed := w.Eventually("the controller tries and says so", func(ctx context.Context) error {
-		var cs appsv1beta1.CloneSet
-		if err := w.Client.Get(ctx, client.ObjectKey{Namespace: w.Namespace, Name: "web"}, &cs); err != nil {
-			return err
-		}
-		for _, c := range cs.Status.Conditions {
-			if c.Type == appsv1beta1.CloneSetConditionFailedScale && c.Status == corev1.ConditionTrue {
-				return nil
+	replaced := w.Eventually("the pods are replaced", func(ctx context.Context) error {
+		now := w.pods(ctx)
+		for _, p := range now {
+			if gone[p.UID] {
+				return fmt.Errorf("pod %s is not gone yet", p.Name)
 			}
 		}
-		if cs.Status.Replicas >= 4 {
-			return fmt.Errorf("status %+v", cs.Status)
+		if len(now) != 4 {
+			return fmt.Errorf("%d pods", len(now))
 		}
-		return fmt.Errorf("conditions %+v", cs.Status.Conditions)
+		return w.rolledOut(ctx, "web")
 	})
+	cs := &appsv1beta1.CloneSet{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "web"}}
+	if err := w.Client.Patch(t.Context(), cs, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":5}}`))); err == nil {
+		t.Error("a change was accepted that nobody looked at")
+	}
 	host.Webhooks(true)
-	if failed {
-		w.Rest("replaced", func(ctx context.Context) error { return w.rolledOut(ctx, "web") })
+	if replaced {
+		s.round(w, 1, func() {}, nil)
 	}
 }
 

@@ -88,7 +88,7 @@ func Observe(ctx context.Context, c client.WithWatch, namespace string, kinds Ki
 	}}
 	for obj, list := range kinds {
 		o.state.objects[reflect.TypeOf(obj)] = map[types.UID]client.Object{}
-		informer := cache.NewSharedInformer(listWatch(ctx, c, namespace, list), obj, 0)
+		informer := cache.NewSharedInformer(listWatch(c, namespace, list), obj, 0)
 		registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
 			AddFunc:    func(now any) { o.see(now.(client.Object), false) },
 			UpdateFunc: func(_, now any) { o.see(now.(client.Object), false) },
@@ -110,16 +110,16 @@ func Observe(ctx context.Context, c client.WithWatch, namespace string, kinds Ki
 	return o, nil
 }
 
-func listWatch(ctx context.Context, c client.WithWatch, namespace string, list client.ObjectList) *cache.ListWatch {
+func listWatch(c client.WithWatch, namespace string, list client.ObjectList) *cache.ListWatch {
 	options := func(raw metav1.ListOptions) []client.ListOption {
 		return []client.ListOption{client.InNamespace(namespace), &client.ListOptions{Raw: &raw}}
 	}
 	return &cache.ListWatch{
-		ListFunc: func(raw metav1.ListOptions) (runtime.Object, error) {
+		ListWithContextFunc: func(ctx context.Context, raw metav1.ListOptions) (runtime.Object, error) {
 			l := list.DeepCopyObject().(client.ObjectList)
 			return l, c.List(ctx, l, options(raw)...)
 		},
-		WatchFunc: func(raw metav1.ListOptions) (watch.Interface, error) {
+		WatchFuncWithContext: func(ctx context.Context, raw metav1.ListOptions) (watch.Interface, error) {
 			return c.Watch(ctx, list.DeepCopyObject().(client.ObjectList), options(raw)...)
 		},
 	}

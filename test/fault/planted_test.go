@@ -23,8 +23,10 @@ var planted = map[string]struct {
 	"a create whose answer is lost is repeated under another name": {
 		"lost answers", Surge, randomNames,
 		func(w *World) {
-			w.Manager.Proxy.Lag(500*time.Millisecond, On("watch", "pods"))
-			create10().Under(w, 1, map[string]func() Fault{"answer lost": requestFaults["answer lost"]}, 10*time.Second)
+			w.Manager.Proxy.Lag(2*time.Second, On("watch", "pods"))
+			w.Manager.Proxy.Inject("answer lost", First(6, On("create", "pods"), LoseAnswer()))
+			w.create(w.cloneSet("web", 3))
+			w.Rest("created", func(ctx context.Context) error { return w.rolledOut(ctx, "web") })
 		},
 	},
 	"deletes carry no uid":             {"stale cache", KeptPods, noUID, timeTravel},

@@ -5,7 +5,6 @@ package fault
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"log"
@@ -337,7 +336,7 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		p.watch(ctx, w, req, f)
 		return
 	}
-	resp, body, err := p.forward(ctx, req, f.request)
+	answer, err := p.forward(ctx, req, f.request)
 	if last {
 		p.mu.Lock()
 		p.tally["crash after a write"]++
@@ -348,16 +347,23 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if err != nil || v.Do == loseAnswer || ctx.Err() != nil {
 		panic(http.ErrAbortHandler)
 	}
-	copyHeader(w.Header(), resp.Header)
-	w.WriteHeader(resp.StatusCode)
-	_, _ = w.Write(body)
+	copyHeader(w.Header(), answer.header)
+	w.WriteHeader(answer.code)
+	_, _ = w.Write(answer.body)
+}
+
+// answer is that of the apiserver.
+type answer struct {
+	code   int
+	header http.Header
+	body   []byte
 }
 
 // forward carries a request out and reads the whole answer. A write goes on when its client is gone.
-func (p *Proxy) forward(ctx context.Context, req *http.Request, r *Request) (*http.Response, []byte, error) {
+func (p *Proxy) forward(ctx context.Context, req *http.Request, r *Request) (*answer, error) {
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if r.IsWrite() {
 		ctx = context.WithoutCancel(ctx)
@@ -366,26 +372,26 @@ func (p *Proxy) forward(ctx context.Context, req *http.Request, r *Request) (*ht
 	for _, b := range bugs {
 		if b.Request != nil && r.IsWrite() {
 			if fake := b.request(r, &body); fake != nil {
-				return fake, b.answer, nil
+				return fake, nil
 			}
 		}
 	}
 	out := p.upstreamRequest(ctx, req, body)
 	resp, err := p.upstream.RoundTrip(out)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	data, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	for _, b := range bugs {
 		if b.View != nil && resp.StatusCode < 300 {
 			data = b.view(r, data)
 		}
 	}
-	return resp, data, nil
+	return &answer{resp.StatusCode, resp.Header, data}, nil
 }
 
 func (p *Proxy) upstreamRequest(ctx context.Context, req *http.Request, body []byte) *http.Request {
@@ -417,77 +423,6 @@ func copyHeader(to, from http.Header) {
 	for k, v := range from {
 		if !strings.EqualFold(k, "Content-Length") && !strings.EqualFold(k, "Transfer-Encoding") {
 			to[k] = v
-		}
-	}
-}
-
-// chunk is a part of a watch and when it came.
-type chunk struct {
-	at   time.Time
-	data []byte
-	err  error
-}
-
-// watch forwards a stream, event by event, and each as late as the proxy is told.
-func (p *Proxy) watch(ctx context.Context, w http.ResponseWriter, req *http.Request, f *flow) {
-	resp, err := p.upstream.RoundTrip(p.upstreamRequest(ctx, req, nil))
-	if err != nil {
-		panic(http.ErrAbortHandler)
-	}
-	defer func() { _ = resp.Body.Close() }()
-	copyHeader(w.Header(), resp.Header)
-	w.WriteHeader(resp.StatusCode)
-	flush := http.NewResponseController(w)
-	_ = flush.Flush()
-	chunks := make(chan chunk, 1<<16)
-	go readEvents(resp, chunks, &f.pending)
-	for c := range chunks {
-		if !p.hold(ctx, f, c.at) {
-			panic(http.ErrAbortHandler)
-		}
-		if c.err != nil {
-			if !errors.Is(c.err, io.EOF) {
-				panic(http.ErrAbortHandler)
-			}
-			return
-		}
-		for _, b := range p.planted() {
-			if b.View != nil { // its clients ask for JSON
-				c.data = b.event(f.request, c.data)
-			}
-		}
-		if _, err := w.Write(c.data); err != nil {
-			return
-		}
-		_ = flush.Flush()
-		f.pending.Add(-1)
-	}
-}
-
-// hold waits until what came at a time is due; false if the flow ends before.
-func (p *Proxy) hold(ctx context.Context, f *flow, at time.Time) bool {
-	for {
-		if ctx.Err() != nil {
-			return false
-		}
-		p.mu.Lock()
-		frozen := p.frozen != nil && p.frozen(f.request)
-		var left time.Duration
-		if p.lag != nil {
-			left = time.Until(at.Add(p.lag(f.request)))
-		}
-		p.mu.Unlock()
-		if !frozen && left <= 0 {
-			return true
-		}
-		var due <-chan time.Time
-		if !frozen {
-			due = time.After(left)
-		}
-		select {
-		case <-ctx.Done():
-		case <-f.wake:
-		case <-due:
 		}
 	}
 }

@@ -3,12 +3,10 @@
 package fault
 
 import (
-	"bufio"
 	"encoding/json"
 	"net/http"
 	"strconv"
 	"strings"
-	"sync/atomic"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -89,31 +87,4 @@ func writeStatus(w http.ResponseWriter, v Verdict) {
 		TypeMeta: metav1.TypeMeta{APIVersion: "v1", Kind: "Status"}, Status: metav1.StatusFailure,
 		Code: int32(v.Code), Reason: v.Reason, Message: "injected by a test: " + string(v.Reason),
 	})
-}
-
-// readEvents cuts a watch into events, which in JSON are lines; in other encodings into whatever comes at once.
-func readEvents(resp *http.Response, to chan<- chunk, pending *atomic.Int64) {
-	defer close(to)
-	from := bufio.NewReaderSize(resp.Body, 1<<16)
-	lines := strings.HasPrefix(resp.Header.Get("Content-Type"), "application/json")
-	for {
-		data, err := next(from, lines)
-		if len(data) > 0 {
-			pending.Add(1)
-			to <- chunk{at: time.Now(), data: data}
-		}
-		if err != nil {
-			to <- chunk{at: time.Now(), err: err}
-			return
-		}
-	}
-}
-
-func next(from *bufio.Reader, lines bool) ([]byte, error) {
-	if lines {
-		return from.ReadBytes('\n')
-	}
-	data := make([]byte, 1<<14)
-	n, err := from.Read(data)
-	return data[:n], err
 }

@@ -173,6 +173,7 @@ func (c *churn) change(ctx context.Context, cs *appsv1beta1.CloneSet) {
 		c.w.create(&appsv1beta1.ImagePullJob{
 			ObjectMeta: metav1.ObjectMeta{Namespace: c.w.Namespace, Name: fmt.Sprintf("job%d", c.operations)},
 			Spec: appsv1beta1.ImagePullJobSpec{Image: "busybox:" + fmt.Sprint(c.operations), ImagePullJobTemplate: appsv1beta1.ImagePullJobTemplate{
+				PullPolicy:       &appsv1beta1.PullPolicy{TimeoutSeconds: new(int32(5)), BackoffLimit: new(int32(1))},
 				CompletionPolicy: appsv1beta1.CompletionPolicy{Type: appsv1beta1.Always, ActiveDeadlineSeconds: new(int64(20)), TTLSecondsAfterFinished: new(int32(1))}}},
 		})
 		return

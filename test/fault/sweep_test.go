@@ -76,3 +76,18 @@ func TestAgentCrashPoints(t *testing.T) {
 		}
 	}
 }
+
+// TestManagerThatCrashesAllTheTime: no manager lives longer than three writes, and the work is done all the same.
+func TestManagerThatCrashesAllTheTime(t *testing.T) {
+	if !all {
+		t.Skip("see make fault")
+	}
+	t.Parallel()
+	for _, name := range []string{"create", "in_place", "recreate"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := scenarios[name]()
+			s.CrashEvery(s.world(t), 3)
+		})
+	}
+}

@@ -88,7 +88,7 @@ func With(setups ...Setup) func(*World) {
 // invariant is found.
 func Planted(invariant string, bug func() *Bug) func(*World) {
 	return func(w *World) {
-		w.expected, w.Patience = invariant, 20*time.Second
+		w.expected, w.Patience = invariant, 45*time.Second
 		w.Prepare = func(p *Proxy) { p.Plant(bug()) }
 	}
 }

@@ -82,7 +82,7 @@ func busyPods(w *World) {
 			p := &pods[r.IntN(len(pods))]
 			value := fmt.Sprint(n)
 			patch := client.RawPatch(types.MergePatchType, fmt.Appendf(nil, `{"metadata":{"labels":{%q:%q},"annotations":{%q:%q}}}`, mine, value, mine, value))
-			if w.Client.Patch(ctx, p, patch) == nil {
+			if w.Client.Patch(w.T.Context(), p, patch) == nil { // not ctx: a write that is given up may happen all the same
 				last[p.UID] = value
 				Total.Fault("second writer")
 			}

@@ -63,7 +63,8 @@ type Injector struct {
 	// Wake has Publish called again after a while; nil means it is called often enough.
 	Wake func(time.Duration)
 
-	sights sights
+	sights  sights
+	arrived map[bool]int // by mutating: how often this replica widened a configuration at its start; only Publish uses it
 
 	// inOrder is the bundle that everything carried at the end of the last Publish, nil if something was to be done.
 	inOrder []byte

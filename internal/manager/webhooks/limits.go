@@ -150,11 +150,8 @@ func tooDeep(body []byte) bool {
 		case escaped:
 			escaped = false
 		case inString:
-			if c == '\\' {
-				escaped = true
-			} else if c == '"' {
-				inString = false
-			}
+			escaped = c == '\\'
+			inString = c != '"'
 		case c == '"':
 			inString = true
 		case c == '{' || c == '[':

@@ -153,8 +153,11 @@ func (i *Injector) keepReach(ctx context.Context, obj client.Object, live []view
 				"configuration", obj.GetName(), "webhooks", keys(wide), "condition", MatchConditionName)
 		}
 	}
-	if len(entries) == 0 || !i.leads() {
+	switch {
+	case len(entries) == 0 || i.ReadOnly:
 		return reach{}
+	case !i.leads():
+		return i.arrive(obj, live, entries, mutating)
 	}
 	pods, err := i.wanted(ctx, false)
 	if err != nil {
@@ -193,6 +196,38 @@ func (i *Injector) keepReach(ctx context.Context, obj client.Object, live []view
 	}
 	i.Log.Info("Narrowing match conditions", "configuration", obj.GetName(), "webhooks", keys(narrow))
 	return reach{expressions: narrow, annotation: new(string)}
+}
+
+// arrivals bounds how often a starting replica widens a configuration, in case a leader of another version differs.
+const arrivals = 3
+
+// arrive lets a replica that has just started, and doesn't lead yet, have its pods sent: being ready means that. It does
+// so once, because the leader may be of a version or have gates that know better.
+func (i *Injector) arrive(obj client.Object, live []view, entries map[string]*Entry, mutating bool) reach {
+	if i.arrived == nil {
+		i.arrived = map[bool]int{}
+	}
+	if i.arrived[mutating] >= arrivals {
+		return reach{}
+	}
+	pods, wide := Concerns(i.Gates), map[string]string{}
+	for _, v := range live {
+		e := entries[v.name]
+		if e == nil || !v.room() {
+			continue
+		}
+		_, want := i.effective(pods, e)
+		if have := i.liveCondition(v); !have.Covers(want) {
+			wide[v.name] = have.Union(want).Expression(outside(i.OwnNamespace))
+		}
+	}
+	if len(wide) == 0 {
+		i.arrived[mutating] = arrivals
+		return reach{}
+	}
+	i.arrived[mutating]++
+	i.Log.Info("Widening match conditions before the first pod", "configuration", obj.GetName(), "webhooks", keys(wide))
+	return reach{expressions: wide}
 }
 
 // compare returns the expressions of entries that miss pods, and of those that take in too many.

@@ -199,7 +199,7 @@ providers:
 	})
 	t.Run("a directory that others may write", func(t *testing.T) {
 		open := t.TempDir()
-		if err := os.Chmod(open, 0o777); err != nil { //nolint:gosec // that is the case to refuse
+		if err := os.Chmod(open, 0o777); err != nil {
 			t.Fatal(err)
 		}
 		if _, err := LoadPlugins(config(""), open); err == nil {

@@ -86,6 +86,7 @@ func TestInstallation(t *testing.T) {
 		t.Run("S_security_43", func(t *testing.T) { pieceIsMissing(t, m) })
 	})
 
+	t.Run("widened conditions", func(t *testing.T) { conditionsStay(t, append([]string{"upgrade"}, install...)) })
 	t.Run("uninstall", func(t *testing.T) {
 		helm(t, "uninstall", "--no-hooks", chart.Release) // the guard has its own test
 		var crds apixv1.CustomResourceDefinitionList
@@ -176,6 +177,26 @@ func upgradeKeeps(t *testing.T, args []string) {
 		if len(before.bundles[n]) == 0 || !bytes.Equal(before.bundles[n], after.bundles[n]) {
 			t.Errorf("CA bundle %d has changed", n)
 		}
+	}
+}
+
+// conditionsStay: an upgrade does not narrow what the manager has widened, else pods would pass by a feature that exists.
+func conditionsStay(t *testing.T, args []string) {
+	condition := func() *admissionv1.MutatingWebhookConfiguration {
+		m := &admissionv1.MutatingWebhookConfiguration{}
+		must(t, kube.Get(t.Context(), client.ObjectKey{Name: "kruise-mutating-webhook-configuration"}, m))
+		if w := m.Webhooks[0]; w.Name != "mpod.kb.io" || w.MatchConditions[0].Name != "kruise-concerns" {
+			t.Fatalf("the first webhook is %+v", w)
+		}
+		return m
+	}
+	const widened = `object.metadata.name != ""`
+	m := condition()
+	m.Webhooks[0].MatchConditions[0].Expression = widened
+	must(t, kube.Update(t.Context(), m))
+	helm(t, args...)
+	if got := condition().Webhooks[0].MatchConditions[0].Expression; got != widened {
+		t.Errorf("the expression has become %q", got)
 	}
 }
 
@@ -468,7 +489,7 @@ func guardRefuses(t *testing.T) {
 func kustomize(t *testing.T) {
 	c := &cluster.Cluster{Lab: theLab, Client: kube}
 	dir := filepath.Join(chart.Dir(), "..", "..", "config", "default")
-	if out, err := c.Kubectl(t.Context(), "", "apply", "--server-side", "--force-conflicts", "-k", dir); err != nil {
+	if out, err := c.Kubectl(t.Context(), "", "apply", "-k", dir); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	for key, obj := range map[string]client.Object{

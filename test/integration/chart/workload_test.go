@@ -366,7 +366,7 @@ func pieceIsMissing(t *testing.T, m *cluster.Manager) {
 		if err != nil {
 			return err
 		}
-		defer resp.Body.Close() //nolint:errcheck // only read
+		defer resp.Body.Close()
 		text, err := io.ReadAll(resp.Body)
 		if err != nil {
 			return err

@@ -7,8 +7,10 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/base64"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -268,6 +270,7 @@ func TestSecureMetrics_S_security_37(t *testing.T) {
 // TestDelegatedCapability: who may write ContainerRecreateRequests but not delete pods is warned, or refused with Enforce.
 func TestDelegatedCapability(t *testing.T) {
 	installed(t, install.Options{CRDs: append(slices.Clone(someCRDs), "containerrecreaterequests.apps.kruise.io")})
+	defer deleteCRD(t, "containerrecreaterequests.apps.kruise.io") // other tests count the features that run
 	admin := rbacClient(t)
 	meta := metav1.ObjectMeta{Name: "recreate-test"}
 	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "delegated"}, Spec: corev1.PodSpec{
@@ -461,6 +464,61 @@ func TestEndWithoutFailures(t *testing.T) {
 		t.Errorf("only %d were created", created.Load())
 	}
 	t.Logf("%d CloneSets were admitted meanwhile", created.Load())
+}
+
+// TestNoSecretsInLogs: not even with -v=9 does the manager log what its Secret holds or what pods have in their
+// environment, in text or in JSON (security 5.11; the manager's part of scenario 26).
+func TestNoSecretsInLogs(t *testing.T) {
+	for _, format := range []string{"text", "json"} {
+		t.Run(format, func(t *testing.T) {
+			installed(t, install.Options{})
+			webhook := freeAddr(t)
+			_, port, err := net.SplitHostPort(webhook)
+			if err != nil {
+				t.Fatal(err)
+			}
+			number, err := strconv.Atoi(port)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := startProcess(t, build(t), webhook, number, "-v=9", "--logging-format="+format)
+			eventually(t, 40*time.Second, "it is ready", p.ready)
+			const planted = "planted-5e7a3c"
+			cs := cloneSet("secretive-" + format)
+			cs.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "PASSWORD", Value: planted}}
+			if err := kube.Create(t.Context(), cs); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, 40*time.Second, "its pod is ready", func() error {
+				err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs)
+				if err == nil && cs.Status.ReadyReplicas != 1 {
+					err = fmt.Errorf("%d are", cs.Status.ReadyReplicas)
+				}
+				return err
+			})
+			if err := kube.Delete(t.Context(), cs); err != nil {
+				t.Error(err)
+			}
+			markers := []string{planted}
+			for key, value := range secret(t).Data {
+				if strings.Contains(key, "key") {
+					lines := strings.Split(string(value), "\n")
+					markers = append(markers, lines[1][:40], base64.StdEncoding.EncodeToString(value)[60:120])
+				}
+			}
+			_ = p.cmd.Process.Signal(syscall.SIGTERM)
+			<-p.ended
+			log := p.out.String()
+			for _, m := range markers {
+				if at := strings.Index(log, m); at >= 0 {
+					t.Errorf("logged: …%s…", log[max(0, at-300):at+len(m)])
+				}
+			}
+			if !strings.Contains(log, "Logging at level 7") {
+				t.Error("the level was not limited")
+			}
+		})
+	}
 }
 
 // TestForgedReviews: whoever reaches the webhook port may post reviews. No handler of this version writes anything, so

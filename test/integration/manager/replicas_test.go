@@ -362,6 +362,18 @@ func TestReadinessGate_S_pod_lifecycle_31_S_container_restart_29(t *testing.T) {
 	}
 	o.Gates = g
 	run(t, o)
+	// The leader widens the match condition, once it leads, and the apiserver has to see that.
+	eventually(t, 30*time.Second, "the webhook is asked about all pods", func() error {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "probe"}, Spec: plain.Spec}
+		p.Spec.NodeName = ""
+		if err := kube.Create(t.Context(), p, client.DryRunAll); err != nil {
+			return err
+		}
+		if !gate(p) {
+			return fmt.Errorf("gates %v", p.Spec.ReadinessGates)
+		}
+		return nil
+	})
 	all := create("all", nil)
 	if !gate(all) {
 		t.Errorf("with the gate a plain pod has gates %v", all.Spec.ReadinessGates)

@@ -46,6 +46,12 @@ type world struct {
 func newWorld(t *testing.T) *world {
 	t.Helper()
 	t.Parallel()
+	return newWorldAlone(t)
+}
+
+// newWorldAlone gives the test a namespace, but lets it not run beside others.
+func newWorldAlone(t *testing.T) *world {
+	t.Helper()
 	w := &world{T: t, WithWatch: shared.Client, ctx: t.Context()}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-"}}
 	w.must(w.Create(w.ctx, ns))
@@ -198,6 +204,16 @@ func (w *world) tokenFor(p *corev1.Pod) *authenticationv1.TokenRequest {
 		BoundObjectRef: &authenticationv1.BoundObjectReference{APIVersion: "v1", Kind: "Pod", Name: p.Name, UID: p.UID}}}
 	w.must(w.SubResource("token").Create(w.ctx, account, request))
 	return request
+}
+
+// accountToken makes a service account of the test's namespace and returns a token of it.
+func (w *world) accountToken(name string) string {
+	w.Helper()
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}}
+	w.must(w.Create(w.ctx, account))
+	request := &authenticationv1.TokenRequest{}
+	w.must(w.SubResource("token").Create(w.ctx, account, request))
+	return request.Status.Token
 }
 
 // apiserver returns a configuration without credentials for the apiserver.

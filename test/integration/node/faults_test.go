@@ -18,6 +18,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -253,14 +254,35 @@ func TestPullFaults(t *testing.T) {
 	}
 }
 
+// readyNode creates a node that has been ready for a minute.
+func (w *world) readyNode(name string, labels map[string]string) *corev1.Node {
+	w.Helper()
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
+	w.must(w.Create(w.ctx, n))
+	w.Cleanup(func() { _ = shared.Client.Delete(context.Background(), n) }) // may be gone
+	base := n.DeepCopy()
+	n.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Now().Add(-time.Minute))}}
+	w.must(w.Status().Patch(w.ctx, n, client.MergeFrom(base)))
+	return n
+}
+
+// A virtual node has no NodeImage.
+func TestVirtualNode(t *testing.T) {
+	w := newWorld(t)
+	t.Run("S_platform_32", func(t *testing.T) {
+		virtual := w.readyNode("virtual-"+w.namespace, map[string]string{"type": "virtual-kubelet"})
+		real := w.readyNode("real-"+w.namespace, nil)
+		w.nodeImages(real.Name) // later than the other's would be
+		if err := w.Get(w.ctx, client.ObjectKey{Name: virtual.Name}, &v1beta1.NodeImage{}); !apierrors.IsNotFound(err) {
+			t.Errorf("answer %v", err)
+		}
+	})
+}
+
 // When a node is deleted its NodeImage goes, the pull under way ends, and the job goes on without it.
 func TestNodeDeleted(t *testing.T) {
 	w := newWorld(t)
-	nodeObject := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "short-lived-" + w.namespace}}
-	w.must(w.Create(w.ctx, nodeObject))
-	t.Cleanup(func() { _ = shared.Client.Delete(context.Background(), nodeObject) }) // usually gone
-	nodeObject.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue, LastTransitionTime: metav1.NewTime(time.Now().Add(-time.Minute))}}
-	w.must(w.Status().Update(w.ctx, nodeObject))
+	nodeObject := w.readyNode("short-lived-"+w.namespace, nil)
 	cancelled := make(chan struct{})
 	a := w.startAgent(nodeObject.Name, &fakecri.Server{OnPull: func(ctx context.Context, _ *runtimeapi.PullImageRequest) error {
 		<-ctx.Done()

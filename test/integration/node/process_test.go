@@ -4,6 +4,7 @@ package node
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -11,6 +12,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -27,6 +30,7 @@ import (
 type process struct {
 	log, health string
 	cmd         *exec.Cmd
+	stop        func() error
 }
 
 // startProcess starts bin/kruise-daemon for a node and waits until it is healthy.
@@ -54,18 +58,21 @@ func (w *world) startProcess(nodeName string, runtime *fakecri.Server, args ...s
 	w.must(p.cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- p.cmd.Wait() }()
-	w.Cleanup(func() {
-		_ = p.cmd.Process.Signal(os.Interrupt)
+	p.stop = sync.OnceValue(func() error {
+		_ = p.cmd.Process.Signal(syscall.SIGTERM)
+		defer func() { _ = log.Close() }()
 		select {
 		case err := <-ended:
-			if err != nil {
-				w.Errorf("the agent ended: %v", err)
-			}
+			return err
 		case <-time.After(10 * time.Second):
 			_ = p.cmd.Process.Kill()
-			w.Error("the agent does not end")
+			return errors.New("it does not end")
 		}
-		_ = log.Close()
+	})
+	w.Cleanup(func() {
+		if err := p.stop(); err != nil {
+			w.Errorf("the agent: %v", err)
+		}
 	})
 	w.eventually("healthy", func() error {
 		if code, text := body(p.health); code != http.StatusOK {
@@ -131,6 +138,14 @@ func TestMemory(t *testing.T) {
 		}
 		resident, peak := a.memory(w)
 		t.Logf("%d pods: %.1f MiB resident, %.1f MiB at most", pods, resident, peak)
+		t.Run("S_node_agent_16", func(t *testing.T) {
+			if err := a.stop(); err != nil {
+				t.Error(err)
+			}
+			if code, _ := body(a.health); code != 0 {
+				t.Errorf("health still answers %d", code)
+			}
+		})
 		if resident > 40 || peak > 100 {
 			t.Errorf("%.1f MiB are resident, %.1f MiB were", resident, peak)
 		}

@@ -24,7 +24,8 @@ func TestRequests(t *testing.T) {
 	w := newWorld(t)
 	first, second := freeNode(t), freeNode(t)
 	private := func() *fakecri.Server { return &fakecri.Server{OnPull: passwordNeeded("hunter2")} }
-	one, two := w.startAgent(first, private()).healthy(), w.startAgent(second, private()).healthy()
+	one, two := w.startAgent(first, private()), w.startAgent(second, private()).healthy()
+	t.Run("S_platform_31", func(*testing.T) { one.healthy() })
 	w.nodeImages(first, second)
 
 	w.loginSecret("login", "hunter2")
@@ -110,9 +111,10 @@ func TestRequests(t *testing.T) {
 			t.Errorf("requests %v", rs)
 		}
 	})
-	t.Run("metrics", func(t *testing.T) {
+	t.Run("S_node_agent_7", func(t *testing.T) {
 		_, text := body(one.metrics)
 		for _, want := range []string{
+			`workqueue_depth{controller="imagepuller",name="imagepuller"`, "rest_client_requests_total",
 			`kruise_daemon_image_pulls_total{result="pulled"}`, `kruise_daemon_image_pull_duration_seconds_count{result="pulled"}`,
 			`kruise_daemon_recreate_containers_total{phase="Succeeded"}`, `kruise_daemon_container_stops_total{result="success"}`,
 			`kruise_daemon_cri_duration_seconds_count{call="PullImage"}`, `kruise_daemon_runtime_up{`,

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -151,19 +152,29 @@ func TestToken(t *testing.T) {
 		spec := []byte(`{"spec":{"images":{}}}`)
 		refused(t, c.Patch(w.ctx, &v1beta1.NodeImage{ObjectMeta: metav1.ObjectMeta{Name: own}}, client.RawPatch("application/merge-patch+json", spec)), "cannot patch")
 	})
-	t.Run("S_security_7", func(t *testing.T) {
-		patch := func(p *corev1.Pod, text string) error {
-			return c.Status().Patch(w.ctx, p.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(text)))
-		}
-		report := `{"metadata":{"annotations":{"apps.kruise.io/runtime-containers-meta":"{}"}}}`
+	patch := func(p *corev1.Pod, text string) error {
+		return c.Status().Patch(w.ctx, p.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(text)))
+	}
+	const report = `{"metadata":{"annotations":{"apps.kruise.io/runtime-containers-meta":"{}"}}}`
+	t.Run("S_container_meta_A14", func(t *testing.T) {
 		if err := patch(here, report); err != nil {
 			t.Error(err)
 		}
+		refused(t, c.Patch(w.ctx, here.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(report))), "cannot patch")
+	})
+	t.Run("S_security_7", func(t *testing.T) {
 		refused(t, patch(here, `{"metadata":{"labels":{"x":"y"}}}`), policy)
 		refused(t, patch(here, `{"metadata":{"annotations":{"pub.kruise.io/no-protect":"true"}}}`), policy)
 		refused(t, patch(here, `{"status":{"message":"x"}}`), policy)
 		refused(t, patch(there, report), policy)
-		refused(t, c.Patch(w.ctx, here.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(report))), "cannot patch")
+	})
+	t.Run("S_security_9", func(t *testing.T) { // a token of the account alone, as a long-lived one
+		request := &authenticationv1.TokenRequest{}
+		w.must(w.SubResource("token").Create(w.ctx, &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "kruise-system", Name: "kruise-daemon"}}, request))
+		unbound := apiserver()
+		unbound.BearerToken = request.Status.Token
+		err := w.clientOf(unbound).Status().Patch(w.ctx, here.DeepCopy(), client.RawPatch("application/merge-patch+json", []byte(report)))
+		refused(t, err, "not bound to a node")
 	})
 	t.Run("S_security_8", func(t *testing.T) {
 		for _, tc := range []struct {
@@ -215,7 +226,13 @@ func (w *world) clientOf(cfg *rest.Config) client.Client {
 // What the manager and an agent log at the highest level that people use has no password (security 5.11). The agent
 // process is the real one.
 func TestNothingSecretInLogs(t *testing.T) {
-	w := newWorld(t)
+	w := newWorldAlone(t) // the others wait until this is through
+	w.must(startManager(w.ctx, "--v=9"))
+	t.Cleanup(func() {
+		if err := startManager(context.Background(), "--v=1"); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("S_security_26", func(t *testing.T) {
 		nodeName := freeNode(t)
 		// Periodic, so that every line of a hex dump has the marker, and every alignment of base64 is known.
