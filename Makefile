@@ -66,6 +66,10 @@ bench: build ## Measure CloneSets beside Deployments on simulated nodes, and the
 	@go test -run '^$$' -bench . -benchmem ./internal/...
 	@go run ./test/perf $(BENCHFLAGS)
 
+.PHONY: sim
+sim: ## Run the CloneSet controller through seeded schedules in memory for SECONDS=300, from the seed FROM=1 on.
+	@KRUISE_SIM_SECONDS=$(or $(SECONDS),300) KRUISE_SIM_FROM=$(or $(FROM),1) go test -count=1 -timeout 0 -run TestSchedules -v ./test/sim
+
 .PHONY: e2e
 e2e: bin/lab bin/helm ## Install Kruise with its chart on real nodes and test it there (root, Linux; installs a container runtime from Debian packages).
 	@hack/install-node-deps.sh

@@ -224,3 +224,41 @@ func TestReleaseWaitsForItsClaims(t *testing.T) {
 		t.Errorf("not released, error %v", err)
 	}
 }
+
+// A create is carried out without an answer, and the cache shows the claims of that pod before the pod itself, whose id
+// they take. Another pod in its place would be one too many. Found by the simulation (test/sim).
+func TestUnansweredCreateIsWaitedFor(t *testing.T) {
+	lost, blind := false, false
+	f := newFixture(t, interceptor.Funcs{
+		Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			err := c.Create(ctx, o, opts...)
+			if isPod(o) && !lost && err == nil {
+				lost = true
+				return errors.New("connection reset by peer")
+			}
+			return err
+		},
+		List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, opts ...client.ListOption) error {
+			if _, ok := l.(*corev1.PodList); ok && blind {
+				return nil
+			}
+			return c.List(ctx, l, opts...)
+		},
+	}, withClaims, func(s *appsv1beta1.CloneSet) { s.Spec.Replicas = ptr.To[int32](1) })
+	_, err := f.reconcileOnce()
+	f.must(err)
+	blind = true
+	for range 3 {
+		result, err := f.reconcileOnce()
+		f.must(err)
+		if len(f.podNames()) != 1 || result.RequeueAfter == 0 {
+			t.Fatalf("pods %v, look again after %s", f.podNames(), result.RequeueAfter)
+		}
+	}
+	blind = false
+	_, err = f.reconcileOnce()
+	f.must(err)
+	if len(f.podNames()) != 1 || f.set().Status.Replicas != 1 {
+		t.Errorf("pods %v, status %+v", f.podNames(), f.set().Status)
+	}
+}

@@ -191,16 +191,13 @@ func (w *World) checkPod(r request, before, after *corev1.Pod) {
 		w.checkSurge(n)
 		return
 	}
-	if w.wasServing(cs, before) && (after == nil || !w.serves(cs, after)) {
+	if w.serves(cs, before) && (after == nil || !w.serves(cs, after)) {
 		w.checkAvailability(r, n, before)
 	}
 	if r.verb == "patch" && after != nil {
 		w.checkMove(r, n, before, after)
 	}
 }
-
-// wasServing looks at a pod as it was before the write. A pod that was released serves nobody we know of.
-func (w *World) wasServing(cs *appsv1beta1.CloneSet, p *corev1.Pod) bool { return w.serves(cs, p) }
 
 // checkSurge: never more pods than replicas and surge allow.
 func (w *World) checkSurge(n numbers) {

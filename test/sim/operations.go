@@ -38,8 +38,8 @@ func (o Operation) Patch() map[string]any {
 // String names the field and the value.
 func (o Operation) String() string { return fmt.Sprintf("%s: %v", strings.Join(o.Path, "."), o.Value) }
 
-// schemaField is a field that operations change.
-type schemaField struct {
+// Field is a field of a CloneSet that operations change, with its schema.
+type Field struct {
 	path   []string
 	schema map[string]any
 }
@@ -48,7 +48,7 @@ type schemaField struct {
 var leftOut = map[string]bool{"template": true, "volumeClaimTemplates": true, "selector": true}
 
 // Fields reads the fields of spec that have a value of their own from the CRD of CloneSets, in the given version.
-func Fields(version string) ([]schemaField, error) {
+func Fields(version string) ([]Field, error) {
 	data, err := config.FS.ReadFile("crd/bases/apps.kruise.io_clonesets.yaml")
 	if err != nil {
 		return nil, err
@@ -76,9 +76,9 @@ func Fields(version string) ([]schemaField, error) {
 	return nil, fmt.Errorf("the CRD of CloneSets has no version %s", version)
 }
 
-func fieldsOf(schema map[string]any, path []string) []schemaField {
+func fieldsOf(schema map[string]any, path []string) []Field {
 	properties, _ := schema["properties"].(map[string]any)
-	var fields []schemaField
+	var fields []Field
 	for _, name := range slices.Sorted(maps.Keys(properties)) {
 		if len(path) == 1 && leftOut[name] {
 			continue
@@ -89,13 +89,13 @@ func fieldsOf(schema map[string]any, path []string) []schemaField {
 			fields = append(fields, inner...)
 			continue
 		}
-		fields = append(fields, schemaField{path: at, schema: sub})
+		fields = append(fields, Field{path: at, schema: sub})
 	}
 	return fields
 }
 
 // valid draws a value that the schema takes.
-func (f schemaField) valid(rng *rand.Rand) any {
+func (f Field) valid(rng *rand.Rand) any {
 	one := func(of ...any) any { return of[rng.IntN(len(of))] }
 	switch {
 	case f.schema["x-kubernetes-int-or-string"] == true:
@@ -114,7 +114,7 @@ func (f schemaField) valid(rng *rand.Rand) any {
 }
 
 // words are the values that a rule of the schema lists.
-func (f schemaField) words() []any {
+func (f Field) words() []any {
 	var words []any
 	rules, _ := f.schema["x-kubernetes-validations"].([]any)
 	for _, r := range rules {
@@ -130,7 +130,7 @@ func (f schemaField) words() []any {
 }
 
 // invalid draws a value that the schema or the rules for the field refuse whatever else the object has.
-func (f schemaField) invalid(rng *rand.Rand) any {
+func (f Field) invalid(rng *rand.Rand) any {
 	one := func(of ...any) any { return of[rng.IntN(len(of))] }
 	switch {
 	case f.schema["x-kubernetes-int-or-string"] == true:
@@ -148,7 +148,7 @@ func (f schemaField) invalid(rng *rand.Rand) any {
 }
 
 // Draw draws a change of one of the fields.
-func Draw(fields []schemaField, rng *rand.Rand, refused bool) Operation {
+func Draw(fields []Field, rng *rand.Rand, refused bool) Operation {
 	f := fields[rng.IntN(len(fields))]
 	o := Operation{Path: f.path, Refused: refused}
 	if refused {
@@ -159,4 +159,4 @@ func Draw(fields []schemaField, rng *rand.Rand, refused bool) Operation {
 	return o
 }
 
-var v1beta1Fields = sync.OnceValues(func() ([]schemaField, error) { return Fields("v1beta1") })
+var v1beta1Fields = sync.OnceValues(func() ([]Field, error) { return Fields("v1beta1") })

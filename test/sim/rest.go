@@ -11,7 +11,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/utils/ptr"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/api/apps/pub"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
@@ -243,5 +242,3 @@ func revisionKey(r *appsv1.ControllerRevision) string {
 	}
 	return templateKey(&content.Spec.Template)
 }
-
-var _ client.Object = (*appsv1.ControllerRevision)(nil)
