@@ -162,7 +162,8 @@ func TestS_cloneset_28_ClaimGoesWithTerminatingPod(t *testing.T) {
 		return fmt.Errorf("it is not")
 	})
 	w.waitStatus(cs, "a replacement with another id", func(cs *v1beta1.CloneSet) bool {
-		return cs.Status.AvailableReplicas == 1 && w.activePods()[0].Name != old.Name
+		active := w.activePods()
+		return cs.Status.AvailableReplicas == 1 && len(active) == 1 && active[0].Name != old.Name
 	})
 	w.patchPod(old.Name, func(p *corev1.Pod) { p.Finalizers = nil })
 	w.claimsFit(cs)
