@@ -45,7 +45,7 @@ func TestOperations(t *testing.T) {
 			if err := c.Create(t.Context(), set); err != nil {
 				t.Fatal(err)
 			}
-			rng := rand.New(rand.NewPCG(7, 11)) //nolint:gosec // to be repeated
+			rng := rand.New(rand.NewPCG(7, 11))
 			admitted := 0
 			for i := range operations {
 				o := sim.Draw(fields, rng, i%2 == 0)
