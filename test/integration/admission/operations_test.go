@@ -94,7 +94,7 @@ func apply(t *testing.T, c client.Client, set *unstructured.Unstructured, o sim.
 }
 
 func asStatus(err error, into *apierrors.APIStatus) bool {
-	status, ok := err.(apierrors.APIStatus) //nolint:errorlint // the client returns it as it is
+	status, ok := err.(apierrors.APIStatus)
 	*into = status
 	return ok
 }
