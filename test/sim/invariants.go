@@ -204,7 +204,8 @@ func (w *World) checkSurge(n numbers) {
 	count := 0
 	for _, o := range w.store.objects[pods] {
 		p := o.(*corev1.Pod)
-		if active(w.set, p) && !(w.excludesPreparingDelete() && p.Labels[pub.LifecycleStateKey] == string(pub.LifecycleStatePreparingDelete)) {
+		leaves := p.Labels[pub.LifecycleStateKey] == string(pub.LifecycleStatePreparingDelete)
+		if active(w.set, p) && (!leaves || !w.excludesPreparingDelete()) {
 			count++
 		}
 	}

@@ -44,7 +44,7 @@ func TestOperationsAreAdmitted(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rng := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // to be repeated
+	rng := rand.New(rand.NewPCG(1, 2))
 	w := newWorld(1, NoBug, true)
 	if _, err := w.store.create(w.firstSet()); err != nil {
 		t.Fatal(err)

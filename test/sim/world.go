@@ -118,7 +118,7 @@ var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 
 func newWorld(seed uint64, bug Bug, traced bool) *World {
 	w := &World{
-		seed: seed, rng: rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)), //nolint:gosec // a seed is to be repeated
+		seed: seed, rng: rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)),
 		now: epoch, bug: bug, images: 1, sick: map[types.UID]bool{},
 	}
 	if traced {

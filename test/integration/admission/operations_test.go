@@ -45,7 +45,7 @@ func TestOperations(t *testing.T) {
 			if err := c.Create(t.Context(), set); err != nil {
 				t.Fatal(err)
 			}
-			rng := rand.New(rand.NewPCG(7, 11)) //nolint:gosec // to be repeated
+			rng := rand.New(rand.NewPCG(7, 11))
 			admitted := 0
 			for i := range operations {
 				o := sim.Draw(fields, rng, i%2 == 0)
@@ -94,7 +94,7 @@ func apply(t *testing.T, c client.Client, set *unstructured.Unstructured, o sim.
 }
 
 func asStatus(err error, into *apierrors.APIStatus) bool {
-	status, ok := err.(apierrors.APIStatus) //nolint:errorlint // the client returns it as it is
+	status, ok := err.(apierrors.APIStatus)
 	*into = status
 	return ok
 }
