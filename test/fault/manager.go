@@ -65,7 +65,7 @@ type Host struct {
 	Cluster *cluster.Cluster
 
 	dir      string
-	balancer *Balancer
+	balancer *cluster.Balancer
 	standby  *Manager
 
 	mu       sync.Mutex
@@ -79,7 +79,7 @@ func NewHost(ctx context.Context, c *cluster.Cluster) (*Host, error) {
 		return nil, err
 	}
 	h := &Host{Cluster: c, dir: dir}
-	if h.balancer, err = NewBalancer(); err != nil {
+	if h.balancer, err = cluster.NewBalancer(); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	if err := holdLease(ctx, c.Client); err != nil {
@@ -93,6 +93,7 @@ func NewHost(ctx context.Context, c *cluster.Cluster) (*Host, error) {
 	}
 	h.standby = m
 	h.balancer.Set(m.WebhookAddr())
+	h.balancer.Cut()
 	return h, nil
 }
 
@@ -139,8 +140,10 @@ func (h *Host) Close() error {
 func (h *Host) Webhooks(reachable bool) {
 	if reachable {
 		h.balancer.Set(h.standby.WebhookAddr())
+		h.balancer.Cut()
 	} else {
 		h.balancer.Set()
+		h.balancer.Cut()
 	}
 }
 

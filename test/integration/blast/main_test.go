@@ -90,8 +90,19 @@ func process(t *testing.T) *cluster.Manager {
 	return m
 }
 
+// newBalancer stands for the Service in front of several replicas.
+func newBalancer(t *testing.T) *cluster.Balancer {
+	t.Helper()
+	b, err := cluster.NewBalancer()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.Close)
+	return b
+}
+
 // replica is a manager in this process, that serves webhooks behind the balancer b.
-func replica(t *testing.T, b *balancer, change func(*manager.Options)) *manager.Manager {
+func replica(t *testing.T, b *cluster.Balancer, change func(*manager.Options)) *manager.Manager {
 	t.Helper()
 	o, err := manager.NewOptions()
 	if err != nil {
@@ -100,7 +111,7 @@ func replica(t *testing.T, b *balancer, change func(*manager.Options)) *manager.
 	o.MetricsAddr, o.HealthProbeAddr, o.EnablePprof, o.ProtectionLogPath = "0", "0", false, t.TempDir()
 	o.LeaderElection.LeaseDuration, o.LeaderElection.RenewDeadline, o.LeaderElection.RetryPeriod = time.Minute, 50*time.Second, time.Second
 	w := &o.Webhook
-	w.Host, w.Port, w.ListenAddr, w.CertDir, w.CertWriter = "127.0.0.1", b.port(), "127.0.0.1:0", filepath.Join(t.TempDir(), "certs"), "secret"
+	w.Host, w.Port, w.ListenAddr, w.CertDir, w.CertWriter = "127.0.0.1", b.Port(), "127.0.0.1:0", filepath.Join(t.TempDir(), "certs"), "secret"
 	w.SettleTime, w.NarrowDelay = time.Second, time.Second
 	change(o)
 	m, err := manager.New(t.Context(), theCluster.Config(), o)
@@ -115,7 +126,7 @@ func replica(t *testing.T, b *balancer, change func(*manager.Options)) *manager.
 		}
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
-	b.add(m.WebhookAddr())
+	b.Add(m.WebhookAddr())
 	eventually(t, 30*time.Second, "the manager is ready", func() error { return m.Ready(t.Context()) })
 	return m
 }

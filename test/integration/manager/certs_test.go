@@ -23,22 +23,23 @@ import (
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/install"
+	"kruise.io/kruise/test/cluster"
 )
 
 // replicas runs n managers behind a balancer, as the Deployment and the Service would.
-func replicas(t *testing.T, n int) (*balancer, []*running) {
+func replicas(t *testing.T, n int) (*cluster.Balancer, []*running) {
 	t.Helper()
 	b := newBalancer(t)
 	backends := make([]string, n)
 	for i := range backends {
 		backends[i] = freeAddr(t)
 	}
-	b.set(backends...)
+	b.Set(backends...)
 	managers := make([]*running, n)
 	var wg sync.WaitGroup
 	for i := range managers {
 		o := options(t)
-		o.Webhook.Port, o.Webhook.ListenAddr = b.port(), backends[i]
+		o.Webhook.Port, o.Webhook.ListenAddr = b.Port(), backends[i]
 		m, ended := launch(t, o)
 		managers[i] = m
 		wg.Go(func() {

@@ -6,10 +6,8 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
-	"sync"
 	"testing"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -20,62 +18,18 @@ import (
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/manager/webhooks"
+	"kruise.io/kruise/test/cluster"
 )
 
-// balancer stands for the Service in front of several replicas.
-type balancer struct {
-	listener net.Listener
-
-	mu       sync.Mutex
-	backends []string
-	next     int
-}
-
-func newBalancer(t *testing.T) *balancer {
+// newBalancer stands for the Service in front of several replicas.
+func newBalancer(t *testing.T) *cluster.Balancer {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	b, err := cluster.NewBalancer()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &balancer{listener: l}
-	t.Cleanup(func() { _ = l.Close() })
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			go b.forward(conn)
-		}
-	}()
+	t.Cleanup(b.Close)
 	return b
-}
-
-func (b *balancer) port() int { return b.listener.Addr().(*net.TCPAddr).Port }
-
-func (b *balancer) set(backends ...string) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.backends = backends
-}
-
-func (b *balancer) forward(client net.Conn) {
-	defer func() { _ = client.Close() }()
-	b.mu.Lock()
-	if len(b.backends) == 0 {
-		b.mu.Unlock()
-		return
-	}
-	b.next++
-	backend := b.backends[b.next%len(b.backends)]
-	b.mu.Unlock()
-	server, err := net.Dial("tcp", backend)
-	if err != nil {
-		return
-	}
-	defer func() { _ = server.Close() }()
-	go func() { _, _ = io.Copy(server, client); _ = server.Close() }()
-	_, _ = io.Copy(client, server)
 }
 
 // freeAddr is an address that nothing listens on.

@@ -402,10 +402,10 @@ func TestEndWithoutFailures(t *testing.T) {
 	installed(t, install.Options{})
 	bin, b := build(t), newBalancer(t)
 	addrs := []string{freeAddr(t), freeAddr(t)}
-	b.set(addrs...)
+	b.Set(addrs...)
 	var ps []*process
 	for _, addr := range addrs {
-		ps = append(ps, startProcess(t, bin, addr, b.port()))
+		ps = append(ps, startProcess(t, bin, addr, b.Port()))
 	}
 	first := -1
 	eventually(t, 40*time.Second, "both are ready and one leads", func() error {
@@ -443,7 +443,7 @@ func TestEndWithoutFailures(t *testing.T) {
 		t.Fatal(err)
 	}
 	time.Sleep(time.Second) // as long as endpoints take to reach everybody
-	b.set(addrs[1-first])
+	b.Set(addrs[1-first])
 	eventually(t, 10*time.Second, "the other leads", func() error {
 		if ps[1-first].leader() != 1 {
 			return fmt.Errorf("it does not")

@@ -98,9 +98,9 @@ func TestLeaderKilled_S_platform_10(t *testing.T) {
 	for range 3 {
 		addrs = append(addrs, freeAddr(t))
 	}
-	b.set(addrs...)
+	b.Set(addrs...)
 	for _, addr := range addrs {
-		ps = append(ps, startProcess(t, bin, addr, b.port()))
+		ps = append(ps, startProcess(t, bin, addr, b.Port()))
 	}
 	leaders := func() (sum, who int) {
 		who = -1
@@ -181,14 +181,14 @@ func TestOneRunsControllers_S_platform_11(t *testing.T) {
 	if follower.Leads() || follower.RunningFeatures() != 0 || leader.RunningFeatures() == 0 {
 		t.Errorf("controllers run: leader %d, other %d", leader.RunningFeatures(), follower.RunningFeatures())
 	}
-	b.set(follower.WebhookAddr())
+	b.Set(follower.WebhookAddr())
 	cs := cloneSet("follower")
 	cs.Spec.Replicas = new(int32(0))
 	if err := kube.Create(t.Context(), cs); err != nil {
 		t.Errorf("the follower does not serve webhooks: %v", err)
 	}
 	_ = kube.Delete(t.Context(), cs)
-	b.set(leader.WebhookAddr())
+	b.Set(leader.WebhookAddr())
 	if err := kube.Create(t.Context(), cloneSetNone("leader")); err != nil {
 		t.Errorf("the leader does not serve webhooks: %v", err)
 	}

@@ -124,10 +124,10 @@ func TestRollingUpgrade_S_platform_22(t *testing.T) {
 	bin, b := build(t), newBalancer(t)
 	oldBin, oldArgs := olderManager(bin)
 	addrs := []string{freeAddr(t), freeAddr(t), freeAddr(t), freeAddr(t)}
-	b.set(addrs[:2]...)
+	b.Set(addrs[:2]...)
 	var ps []*process
 	for _, addr := range addrs[:2] {
-		ps = append(ps, startProcess(t, oldBin, addr, b.port(), oldArgs...))
+		ps = append(ps, startProcess(t, oldBin, addr, b.Port(), oldArgs...))
 	}
 	ready := func(what string, ps ...*process) {
 		t.Helper()
@@ -150,12 +150,12 @@ func TestRollingUpgrade_S_platform_22(t *testing.T) {
 	settled(t)
 
 	l := startLoad(t, owner.UID)
-	reinstall(t, install.Options{WebhookPort: b.port()})
+	reinstall(t, install.Options{WebhookPort: b.Port()})
 	for _, addr := range addrs[2:] {
-		ps = append(ps, startProcess(t, bin, addr, b.port()))
+		ps = append(ps, startProcess(t, bin, addr, b.Port()))
 	}
 	ready("the new replicas", ps[2:]...)
-	b.set(addrs...)
+	b.Set(addrs...)
 	t.Run("S_platform_40 both versions side by side", func(t *testing.T) { sideBySide(t) })
 	if err := kube.Patch(t.Context(), owner, client.RawPatch(types.MergePatchType, []byte(`{"spec":{"replicas":5}}`))); err != nil {
 		t.Error(err)
@@ -166,7 +166,7 @@ func TestRollingUpgrade_S_platform_22(t *testing.T) {
 		}
 	}
 	time.Sleep(time.Second) // as long as endpoints take to reach everybody
-	b.set(addrs[2:]...)
+	b.Set(addrs[2:]...)
 	for _, p := range ps[:2] {
 		select {
 		case <-p.ended:

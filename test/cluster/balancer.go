@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package fault
+package cluster
 
 import (
 	"io"
@@ -44,18 +44,30 @@ func (b *Balancer) Port() int { return b.listener.Addr().(*net.TCPAddr).Port }
 func (b *Balancer) Close() {
 	_ = b.listener.Close()
 	b.Set()
+	b.Cut()
 }
 
-// Set replaces the backends and returns the former ones. Connections that are open end.
-func (b *Balancer) Set(backends ...string) []string {
+// Set replaces the backends. Connections that are open stay, as a Service leaves them.
+func (b *Balancer) Set(backends ...string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	before := b.backends
 	b.backends = backends
+}
+
+// Add puts another backend beside those that are there.
+func (b *Balancer) Add(backend string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.backends = append(b.backends, backend)
+}
+
+// Cut ends the connections that are open, as when the machines of the backends fail.
+func (b *Balancer) Cut() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	for c := range b.open {
 		_ = c.Close()
 	}
-	return before
 }
 
 func (b *Balancer) forward(client net.Conn) {
