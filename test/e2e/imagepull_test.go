@@ -271,7 +271,7 @@ func TestS_image_pulling_39_RegistryFaults(t *testing.T) {
 	w.must(w.client.Delete(w.ctx, deleted))
 	w.eventually("the job is gone, and its task with it", func() error {
 		if err := w.client.Get(w.ctx, client.ObjectKeyFromObject(deleted), deleted); !apierrors.IsNotFound(err) {
-			return fmt.Errorf("job: %v", err)
+			return errors.Join(errors.New("the job is there"), err)
 		}
 		if st := w.tagOn(node, registryHost+"/faulty", "deleted"); st.Phase != "" {
 			return fmt.Errorf("%+v", st)

@@ -82,7 +82,7 @@ func (s *Stop) runHook(ctx context.Context, limit time.Duration) error {
 		return err
 	case <-s.Withdrawn:
 		cancel()
-		_ = <-done
+		<-done
 		return ErrWithdrawn
 	}
 }
