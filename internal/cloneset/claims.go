@@ -3,13 +3,17 @@
 package cloneset
 
 import (
+	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/pod"
@@ -140,4 +144,27 @@ func (p *planner) reuse() (free []string, held int, until time.Duration) {
 		}
 	}
 	return free, held, until
+}
+
+// late says whether a pod that seems stuck in termination is gone in truth and the cache is behind. New claims that are
+// made because of such a pod would replace claims, and what is in them, that could be reused in a moment.
+func (r *reconciler) late(ctx context.Context, s *Snapshot, d *Decision) (bool, error) {
+	reuse := s.CloneSet.Spec.ScaleStrategy.EnablePVCReuse || s.Gates.KeepClaimsForDeletion
+	if !reuse || !slices.ContainsFunc(d.Create, func(c Creation) bool { return len(c.Claims) > 0 }) {
+		return false, nil
+	}
+	for _, pd := range s.Pods {
+		if pd.DeletionTimestamp == nil || s.Now.Before(pd.DeletionTimestamp.Add(stuckAfter)) {
+			continue
+		}
+		var live corev1.Pod
+		err := r.exec.live.Get(ctx, client.ObjectKeyFromObject(pd), &live)
+		switch {
+		case apierrors.IsNotFound(err) || err == nil && live.UID != pd.UID:
+			return true, nil
+		case err != nil:
+			return false, fmt.Errorf("look for the terminating pod %s/%s: %w", pd.Namespace, pd.Name, err)
+		}
+	}
+	return false, nil
 }

@@ -262,3 +262,38 @@ func TestUnansweredCreateIsWaitedFor(t *testing.T) {
 		t.Errorf("pods %v, status %+v", f.podNames(), f.set().Status)
 	}
 }
+
+// The cache is so far behind that a pod that is gone seems stuck in termination. Its claims are to be reused all the same.
+func TestGonePodThatSeemsStuck(t *testing.T) {
+	var stuck *corev1.Pod
+	f := newFixture(t, interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, opts ...client.ListOption) error {
+		err := c.List(ctx, l, opts...)
+		if pods, ok := l.(*corev1.PodList); ok && stuck != nil {
+			pods.Items = append(pods.Items, *stuck)
+		}
+		return err
+	}}, withClaims, func(s *appsv1beta1.CloneSet) { s.Spec.ScaleStrategy.EnablePVCReuse = true })
+	_, err := f.reconcileOnce()
+	f.must(err)
+	names, claims := f.podNames(), len(f.claims())
+	gone := &corev1.Pod{}
+	f.must(f.server.Get(context.Background(), client.ObjectKey{Namespace: "ns", Name: names[0]}, gone))
+	f.must(f.server.Delete(context.Background(), gone))
+	stuck = gone.DeepCopy()
+	stuck.DeletionTimestamp = ptr.To(metav1.NewTime(time.Now().Add(-time.Minute)))
+	result, err := f.reconcileOnce()
+	f.must(err)
+	if result.RequeueAfter <= 0 || len(f.podNames()) != len(names)-1 || len(f.claims()) != claims {
+		t.Errorf("%v, %d pods, %d claims", result, len(f.podNames()), len(f.claims()))
+	}
+	// In truth stuck: a replacement with claims of its own is right (weakness 13).
+	again := gone.DeepCopy()
+	again.ResourceVersion, again.Finalizers = "", []string{"kubelet.example/lost"}
+	f.must(f.server.Create(context.Background(), again))
+	f.must(f.server.Delete(context.Background(), again))
+	_, err = f.reconcileOnce()
+	f.must(err)
+	if len(f.claims()) != claims+1 {
+		t.Errorf("%d claims with a stuck pod", len(f.claims()))
+	}
+}

@@ -85,6 +85,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{RequeueAfter: 2 * again}, err
 	}
 	decision := Plan(*snapshot)
+	if late, err := r.late(ctx, snapshot, &decision); late || err != nil {
+		return ctrl.Result{RequeueAfter: 2 * again}, err
+	}
 	outcome := r.exec.act(ctx, cs, &decision, r.memory.speed(req.NamespacedName, cs.UID, r.now()))
 	r.memory.reached(req.NamespacedName, cs.UID, outcome.speed, r.now())
 	result, err := r.report(ctx, cs, &decision, &outcome)
