@@ -342,20 +342,24 @@ func TestDrift(t *testing.T) {
 	m := run(t, o)
 	count := func() float64 { return metric(t, metrics(t, m.MetricsAddr()), "kruise_webhook_config_drift") }
 	before := count()
-	v := validating(t)
-	v.Webhooks[0].ClientConfig.URL = new("https://evil.example" + "/validate-apps-kruise-io-cloneset")
-	if err := kube.Update(t.Context(), v); err != nil {
-		t.Fatal(err)
-	}
-	eventually(t, 10*time.Second, "it is changed back", func() error {
-		if url := *validating(t).Webhooks[0].ClientConfig.URL; strings.Contains(url, "evil") {
-			return fmt.Errorf("URL %s", url)
+	// A manager that starts counts nothing until it has found everything in order once.
+	eventually(t, time.Minute, "a change is counted", func() error {
+		v := validating(t)
+		v.Webhooks[0].ClientConfig.URL = new("https://evil.example" + "/validate-apps-kruise-io-cloneset")
+		if err := kube.Update(t.Context(), v); err != nil {
+			return err
+		}
+		eventually(t, 10*time.Second, "it is changed back", func() error {
+			if url := *validating(t).Webhooks[0].ClientConfig.URL; strings.Contains(url, "evil") {
+				return fmt.Errorf("URL %s", url)
+			}
+			return nil
+		})
+		if n := count(); n == before {
+			return fmt.Errorf("%v", n)
 		}
 		return nil
 	})
-	if n := count(); n == before {
-		t.Error("it was not counted")
-	}
 	if strings.Contains(metrics(t, m.MetricsAddr()), `kruise_webhook_cert_expiry_seconds 0`) {
 		t.Error("there is no expiry of the certificate")
 	}

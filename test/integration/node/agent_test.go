@@ -33,7 +33,7 @@ import (
 )
 
 // patience bounds every wait for something that must happen.
-const patience = 90 * time.Second
+const patience = 4 * time.Minute
 
 // world is a test's view of the cluster: one namespace, and short names.
 type world struct {

@@ -257,7 +257,7 @@ func TestNothingSecretInLogs(t *testing.T) {
 		}
 		for name, file := range map[string]string{"agent": a.log, "manager": manager.Log} {
 			text := w.read(file)
-			if !strings.Contains(text, "Response Body") {
+			if name == "agent" && !strings.Contains(text, "Response Body") { // the manager lowers -v=9 to 7
 				t.Errorf("the log of the %s is not as talkative as it should be", name)
 			}
 			for _, secret := range []string{marker, base64Of(marker), base64Of(marker[1:] + marker[:1]), base64Of(marker[2:] + marker[:2])} {
