@@ -82,7 +82,7 @@ func (s *Stop) runHook(ctx context.Context, limit time.Duration) error {
 		return err
 	case <-s.Withdrawn:
 		cancel()
-		<-done
+		<-done //nolint:errcheck // what the hook says does not matter any more
 		return ErrWithdrawn
 	}
 }
