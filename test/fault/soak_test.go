@@ -218,10 +218,5 @@ func (c *churn) clear() {
 		return nil
 	})
 	c.w.must(c.w.Client.DeleteAllOf(ctx, &appsv1beta1.CloneSet{}, client.InNamespace(c.w.Namespace)))
-	c.w.Eventually("all is gone", func(ctx context.Context) error {
-		if pods := c.w.pods(ctx); len(pods) > 0 {
-			return fmt.Errorf("%d pods are left", len(pods))
-		}
-		return nil
-	})
+	c.w.Eventually("all is gone", c.w.noPods)
 }

@@ -59,7 +59,7 @@ func NewWorld(t *testing.T, h *Host, options ...func(*World)) *World {
 
 func newWorld(t *testing.T, h *Host, c client.WithWatch, options ...func(*World)) *World {
 	t.Helper()
-	w := &World{T: t, Host: h, Client: c, Patience: patience, kinds: CloneSetKinds()}
+	w := &World{T: t, Host: h, Client: patient(c), Patience: patience, kinds: CloneSetKinds()}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "fault-"}}
 	if err := w.Client.Create(t.Context(), ns); err != nil {
 		t.Fatal(err)
