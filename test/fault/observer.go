@@ -151,8 +151,11 @@ func (o *Observer) see(now client.Object, gone bool) {
 	}
 }
 
+// stamp is how times are told.
+const stamp = "15:04:05.000"
+
 func (o *Observer) violate(name string, err error) {
-	o.violations = append(o.violations, fmt.Sprintf("%s %s: %v", time.Now().UTC().Format("15:04:05.000"), name, err))
+	o.violations = append(o.violations, fmt.Sprintf("%s %s: %v", time.Now().UTC().Format(stamp), name, err))
 }
 
 // AtRest checks the invariants of a namespace where nothing moves.

@@ -15,7 +15,6 @@ import (
 	"testing"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
@@ -88,13 +87,18 @@ func (p *processes) start(args ...string) *cluster.Manager {
 
 // world observes a namespace whose managers are the processes.
 func (p *processes) world() *World {
-	return newWorld(p.t, nil, p.cluster.Client, func(w *World) {
+	w := newWorld(p.t, nil, p.cluster.Client, func(w *World) {
 		w.launch = func(w *World) *Manager {
 			p.proxy.Count(w.ours)
 			w.proxies = []*Proxy{p.proxy}
 			return &Manager{Proxy: p.proxy, kill: func() {}}
 		}
 	})
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); w.remind(ctx) }()
+	p.t.Cleanup(func() { stop(); <-done })
+	return w
 }
 
 // metrics reads what a process says about itself; empty if it does not answer.
@@ -203,15 +207,6 @@ func TestProcesses(t *testing.T) {
 			}
 		}
 	}
-	// KWOK gives a step up for good when its patch is answered with a 500, as an apiserver does that loses its etcd, or with a
-	// reset connection. A kubelet tries again, so these are started anew after an outage and look at all pods.
-	outage := func(name string) func() {
-		return func() {
-			restart(name)()
-			w.must(w.Client.List(t.Context(), &corev1.NodeList{})) // patiently
-			restart("kwok")()
-		}
-	}
 	round := 0
 	next := func() int { round++; return round }
 	crash := func() {
@@ -220,14 +215,14 @@ func TestProcesses(t *testing.T) {
 		p.drop(m)
 	}
 	p.amid(w, s, next(), 4, "manager killed (SIGKILL)", func() { crash(); p.start() })
-	p.amid(w, s, next(), 8, "apiserver killed", outage("kube-apiserver"))
+	p.amid(w, s, next(), 8, "apiserver killed", restart("kube-apiserver"))
 	if !all {
 		return
 	}
 	for n := 1; n <= 31; n += 6 {
 		p.amid(w, s, next(), n, "manager killed (SIGKILL)", func() { crash(); p.start() })
 	}
-	p.amid(w, s, next(), 6, "etcd killed", outage("etcd"))
+	p.amid(w, s, next(), 6, "etcd killed", restart("etcd"))
 	p.start()
 	p.amid(w, s, next(), 5, "leader killed, another takes over", func() {
 		crash()
@@ -256,7 +251,7 @@ func TestProcesses(t *testing.T) {
 			w.Obs.Report(Liveness, errors.New("the lease went back"))
 		}
 	})
-	p.amid(w, s, next(), 7, "apiserver and manager killed", func() { crash(); outage("kube-apiserver")(); p.start() })
+	p.amid(w, s, next(), 7, "apiserver and manager killed", func() { crash(); restart("kube-apiserver")(); p.start() })
 	p.amid(w, s, next(), 7, "controller manager killed", restart("kube-controller-manager"))
 	p.amid(w, s, next(), 7, "kubelets killed", restart("kwok"))
 }
