@@ -153,7 +153,8 @@ func (p *processes) revive() {
 }
 
 func (p *processes) args(more ...string) []string {
-	return append(append([]string{"--kubeconfig=" + p.kubeconfig}, shortLease...), more...)
+	// NodeImages that come later than all else would be writes at rest.
+	return append(append([]string{"--kubeconfig=" + p.kubeconfig, "--nodeimage-creation-delay=0s"}, shortLease...), more...)
 }
 
 func (p *processes) drop(m *cluster.Manager) {

@@ -32,7 +32,7 @@ func TestSoak(t *testing.T) {
 		t.Skip("runs with make soak")
 	}
 	p := newProcesses(t)
-	m := p.start("--feature-gates=ImagePullJobGate=true", "--nodeimage-creation-delay=0s")
+	m := p.start("--feature-gates=ImagePullJobGate=true")
 	w := p.world()
 	churn := &churn{w: w, rand: rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))}
 	// What is made once, for the first object of each kind, belongs to the baseline.
