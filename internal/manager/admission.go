@@ -24,6 +24,7 @@ import (
 	rolloutsv1alpha1 "kruise.io/kruise/api/rollouts/v1alpha1"
 	rolloutsv1beta1 "kruise.io/kruise/api/rollouts/v1beta1"
 	"kruise.io/kruise/internal/conversion"
+	"kruise.io/kruise/internal/imagepull/credentials"
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/webhooks"
@@ -113,6 +114,9 @@ func (m *Manager) prepareWebhooks(cfg *rest.Config, scheme *runtime.Scheme) erro
 		Wake: func(d time.Duration) { time.AfterFunc(d, m.loop.Trigger) },
 	}
 	m.keeper.Publisher = m.injector
+	if o.brokers() {
+		m.keeper.Publisher = &caForAgents{Publisher: m.injector, client: live, namespace: o.DaemonNamespace, log: m.log}
+	}
 	m.loop = webhooks.NewLoop(m.keeper, m.log.WithName("webhooks"))
 	expiry := m.keeper.Expiry
 	certExpiry.Store(&expiry)
@@ -152,6 +156,9 @@ func (m *Manager) registerWebhooks(handlers map[string]http.Handler, pods podadm
 		m.server.Register(e.Path, h)
 	}
 	m.server.Register(webhooks.ConvertPath, conversion.Handler())
+	if h, ok := handlers[credentials.BrokerPath]; ok {
+		m.server.Register(credentials.BrokerPath, h)
+	}
 	return nil
 }
 
