@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -26,6 +27,10 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	o := node.Options{NodeName: os.Getenv("NODE_NAME"), SocketDir: "/hostvarrun", ConfigNamespace: os.Getenv("KRUISE_DAEMON_CONFIG_NS"), Log: klog.Background()}
+	// The kubelet tells pods of the Service's namespace where it is, so that no cluster DNS is needed.
+	if host := os.Getenv("KRUISE_WEBHOOK_SERVICE_SERVICE_HOST"); host != "" {
+		o.BrokerAddress = net.JoinHostPort(host, os.Getenv("KRUISE_WEBHOOK_SERVICE_SERVICE_PORT"))
+	}
 	if o.ConfigNamespace == "" {
 		o.ConfigNamespace = "kruise-daemon-config"
 	}

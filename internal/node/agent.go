@@ -69,11 +69,12 @@ type Options struct {
 	AllowedRegistries []string
 	// ImageMinFreePercent of the filesystem of images must be free for a pull to begin; 0 for no such condition.
 	ImageMinFreePercent int
-	// SecretDelivery is "broker" if BrokerURL is asked for credentials with what is in BrokerDir (security 5.3.2).
-	SecretDelivery, BrokerURL, BrokerDir string
-	AllowPreStopHost                     bool
-	Gates                                featuregate.FeatureGate
-	Log                                  logr.Logger
+	// SecretDelivery is "broker" if BrokerURL, or else BrokerAddress, is asked for credentials with what is in BrokerDir
+	// (security 5.3.2).
+	SecretDelivery, BrokerURL, BrokerAddress, BrokerDir string
+	AllowPreStopHost                                    bool
+	Gates                                               featuregate.FeatureGate
+	Log                                                 logr.Logger
 }
 
 // Run runs the agent until ctx ends.

@@ -62,7 +62,7 @@ func (a *agent) addPuller(cfg *rest.Config) error {
 	}
 	keyring := images.NewKeyring(live, a.ConfigNamespace, a.plugins)
 	if a.SecretDelivery == credentials.DeliveryBroker {
-		keyring.Broker = &images.Broker{URL: a.BrokerURL, Dir: a.BrokerDir}
+		keyring.Broker = &images.Broker{URL: a.BrokerURL, Address: a.BrokerAddress, Dir: a.BrokerDir}
 	}
 	a.puller = images.New(images.Options{
 		Client: cached, Images: a.runtimes.images, Credentials: keyring,

@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -29,6 +30,8 @@ type Broker struct {
 	URL string
 	// Dir has the token and the CA, as a projected volume keeps them up to date.
 	Dir string
+	// Address (host:port) is connected to if the URL's host cannot be: nodes may have no cluster DNS. Empty for none.
+	Address string
 }
 
 const (
@@ -63,7 +66,7 @@ func (b *Broker) secrets(ctx context.Context, image reference.Image) ([]corev1.S
 	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
 	req.Header.Set("Content-Type", "application/json")
 	// One connection per pull: both files may have changed since the last one. No proxy is asked.
-	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
+	transport := &http.Transport{DialContext: b.dial, TLSClientConfig: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}, DisableKeepAlives: true}
 	resp, err := (&http.Client{Transport: transport, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}).Do(req)
 	if err != nil {
 		return nil, err
@@ -81,4 +84,13 @@ func (b *Broker) secrets(ctx context.Context, image reference.Image) ([]corev1.S
 		list = append(list, corev1.Secret{Type: corev1.SecretTypeDockerConfigJson, Data: map[string][]byte{corev1.DockerConfigJsonKey: c}})
 	}
 	return list, nil
+}
+
+func (b *Broker) dial(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	conn, err := d.DialContext(ctx, network, address)
+	if err != nil && b.Address != "" {
+		return d.DialContext(ctx, network, b.Address)
+	}
+	return conn, err
 }

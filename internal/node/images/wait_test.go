@@ -109,7 +109,7 @@ func TestBroker(t *testing.T) {
 	n.Spec.Images["reg.example.com/app"] = entry
 	n.Spec.Images["public"] = appsv1beta1.ImageSpec{Tags: []appsv1beta1.ImageTagSpec{tag("1", appsv1beta1.PullAlways)}}
 	a := newAgent(t, &fakecri.Server{}, 1)
-	a.puller.Credentials.(*Keyring).Broker = &Broker{URL: server.URL, Dir: dir}
+	a.puller.Credentials.(*Keyring).Broker = &Broker{URL: "https://example.com:1/", Address: server.Listener.Addr().String(), Dir: dir} // whose certificate it is
 	if err := a.Create(context.Background(), n); err != nil {
 		t.Fatal(err)
 	}
