@@ -114,6 +114,7 @@ var effects = map[string]effect{
 	"networkPolicy.metricsFrom":                   {`{"matchLabels":{"team":"monitoring"}}`, managers, "team: monitoring"},
 	"networkPolicy.nodeCIDRs":                     {`["10.2.0.0/16"]`, managers, "10.2.0.0/16"},
 	"manager.delegatedCapabilityCheck":            {"Enforce", deployment, "--delegated-capability-check=Enforce"},
+	"secretDelivery":                              {"broker", daemonSet, "audience: kruise-credential-broker"},
 	"metrics.secure":                              {"true", deployment, "--metrics-secure"},
 	"monitoring.serviceMonitor.enabled":           {"true", "ServiceMonitor/kruise-manager", "interval: 30s"},
 	"monitoring.serviceMonitor.interval":          {"9s,monitoring.serviceMonitor.enabled=true", "ServiceMonitor/kruise-manager", "interval: 9s"},
