@@ -309,6 +309,38 @@ func TestExternalCertificates(t *testing.T) {
 	})
 }
 
+// TestSeparateControllers: the Service goes on selecting the pods that serve webhooks, and each of both processes has an
+// identity of its own with the rights of its own.
+func TestSeparateControllers(t *testing.T) {
+	t.Parallel()
+	o := render(t, "--set", "crds.managed=false,manager.separateControllers.enabled=true,manager.hostNetwork=true,manager.webhook.clientCASecret=callers")
+	const controllers = "Deployment/kruise-controllers"
+	for key, want := range map[string][]string{
+		deployment:                       {"serviceAccountName: kruise-webhook\n", "--enable-controllers=false", "containerPort: 9876", "hostNetwork: true", "client-ca"},
+		controllers:                      {"serviceAccountName: kruise-manager\n", "--enable-webhooks=false", "!containerPort: 9876", "hostNetwork: false", "!client-ca"},
+		"Service/kruise-webhook-service": {"control-plane: controller-manager"},
+	} {
+		for _, text := range want {
+			text, not := strings.CutPrefix(text, "!")
+			if strings.Contains(o.Text(key), text) == not {
+				t.Errorf("%s: %q is there: %t", key, text, not)
+			}
+		}
+	}
+	accounts := map[string]string{
+		"ClusterRoleBinding/kruise-certs-rolebinding": "kruise-webhook", "RoleBinding/kruise-webhook-rolebinding": "kruise-webhook",
+		"ClusterRoleBinding/kruise-manager-auth-rolebinding": "kruise-webhook", "RoleBinding/kruise-webhook-leader-election-rolebinding": "kruise-webhook",
+		"ClusterRoleBinding/kruise-manager-rolebinding": "kruise-manager", "RoleBinding/kruise-leader-election-rolebinding": "kruise-manager",
+		"ClusterRoleBinding/kruise-manager-pullsecret-rolebinding": "kruise-manager", "ClusterRoleBinding/kruise-manager-discovery-rolebinding": "kruise-manager",
+	}
+	for key, want := range accounts {
+		var b rbacv1.ClusterRoleBinding
+		if err := yaml.Unmarshal([]byte(o.Text(key)), &b); err != nil || len(b.Subjects) != 1 || b.Subjects[0].Name != want {
+			t.Errorf("%s is for %v, want %s (%v)", key, b.Subjects, want, err)
+		}
+	}
+}
+
 // TestCRDsAreKept: uninstalling does not delete everybody's Objects (openkruise/charts#20).
 func TestCRDsAreKept(t *testing.T) {
 	t.Parallel()

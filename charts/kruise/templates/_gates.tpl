@@ -64,6 +64,7 @@ AllBeta, those over defaults (files/gates.yaml), and gates that need others foll
 {{- if not .when }}true
 {{- else if eq .when "metrics.secure" }}{{- include "kruise.metricsSecure" .root }}
 {{- else if eq .when "delegatedCapabilityCheck" }}{{- if ne (include "kruise.delegatedCheck" .root) "Off" }}true{{- end }}
+{{- else if eq .when "manager.separateControllers" }}{{- if .root.Values.manager.separateControllers.enabled }}true{{- end }}
 {{- else if eq .when "rbac.legacyAggregation" }}{{- include "kruise.legacyAggregation" .root }}
 {{- else if eq .when "rbac.aggregateExecKinds" }}{{- include "kruise.aggregateExecKinds" .root }}
 {{- else if hasKey (.root.Files.Get "files/gates.yaml" | fromYaml) .when }}{{- include "kruise.gate" (dict "root" .root "gate" .when) }}
