@@ -108,8 +108,8 @@ func TestManifests(t *testing.T) {
 			if texts := warnings.take(); len(texts) > 0 {
 				t.Errorf("%s: warnings %q", b, texts)
 			}
-			// Pasting one after the other must not change what another page has made.
-			name := u.GetKind() + " " + u.GetName()
+			// Pasting one after the other must not change what the same page has made before.
+			name := b.Page + " " + u.GetKind() + " " + u.GetName()
 			if other, ok := names[name]; ok {
 				t.Errorf("%s: %s is also the name of what %s makes", b, name, other)
 			}
