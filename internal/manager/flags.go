@@ -196,6 +196,8 @@ func (f *Flags) register() {
 
 func (f *Flags) registerLeaderElection() {
 	le, fs := &f.Options.LeaderElection, f.set
+	fs.BoolVar(&f.Options.EnableControllers, "enable-controllers", true, "Run controllers. A process without them serves webhooks only, and its Lease is named --leader-election-id and -webhooks.")
+	fs.BoolVar(&f.Options.EnableWebhooks, "enable-webhooks", true, "Serve webhooks and keep their certificates and configurations. A process without them runs controllers only.")
 	fs.BoolVar(&le.Enabled, "enable-leader-election", le.Enabled, "Run controllers on one of several replicas only.")
 	fs.StringVar(&le.Namespace, "leader-election-namespace", le.Namespace, "Namespace of the Lease; empty means the in-cluster namespace.")
 	fs.StringVar(&le.ID, "leader-election-id", le.ID, "Name of the Lease.")

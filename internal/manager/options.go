@@ -23,6 +23,10 @@ const day = 24 * time.Hour
 // DefaultRenewBefore is how long before its end a certificate is replaced, unless CERTS_RENEW_BEFORE says otherwise.
 const DefaultRenewBefore = 180 * day
 
+// WebhookLeaseSuffix makes the name of the Lease of processes that only serve webhooks, which must not keep those that run
+// controllers from leading.
+const WebhookLeaseSuffix = "-webhooks"
+
 // maxNodeImageTTL bounds --default-ttlseconds-for-always-nodeimage: 31 days in seconds.
 const maxNodeImageTTL = 2678400
 
@@ -37,6 +41,12 @@ type Options struct {
 
 	// MetricsSecure serves MetricsAddr by HTTPS and asks the apiserver who may read it (security 5.6).
 	MetricsSecure bool
+
+	// EnableControllers and EnableWebhooks say which of both this process has; one at least. Two Deployments can have one
+	// each (platform W22). Processes without controllers elect, with a Lease of their own, who of them adds and removes
+	// webhooks: its name is LeaderElection.ID and WebhookLeaseSuffix.
+	EnableControllers bool
+	EnableWebhooks    bool
 
 	LeaderElection LeaderElection
 
@@ -153,6 +163,8 @@ func NewOptions() (*Options, error) {
 		MetricsAddr:              ":8080",
 		HealthProbeAddr:          ":8000",
 		EnablePprof:              true,
+		EnableControllers:        true,
+		EnableWebhooks:           true,
 		PprofAddr:                "localhost:8090",
 		CacheSyncTimeout:         2 * time.Minute,
 		WebhookInitializeTimeout: time.Minute,
@@ -219,7 +231,13 @@ func (o *Options) complete() error {
 	if o.Webhook.OverlapTime == 0 {
 		o.Webhook.OverlapTime = 10 * time.Minute
 	}
-	return o.validate()
+	if err := o.validate(); err != nil {
+		return err
+	}
+	if le := &o.LeaderElection; !o.EnableControllers && !strings.HasSuffix(le.ID, WebhookLeaseSuffix) {
+		le.ID += WebhookLeaseSuffix
+	}
+	return nil
 }
 
 func (o *Options) validate() error {
@@ -230,6 +248,7 @@ func (o *Options) validate() error {
 		}
 	}
 	le := o.LeaderElection
+	require(o.EnableControllers || o.EnableWebhooks, "--enable-controllers=false and --enable-webhooks=false leave nothing to do")
 	require(o.DefaultNodeImageTTLSeconds >= 0 && o.DefaultNodeImageTTLSeconds <= maxNodeImageTTL,
 		"--default-ttlseconds-for-always-nodeimage must be 0 to %d, not %d", maxNodeImageTTL, o.DefaultNodeImageTTLSeconds)
 	require(le.ResourceLock == "leases", "--leader-election-resource-lock: only %q is supported, not %q", "leases", le.ResourceLock)

@@ -87,13 +87,18 @@ func (p *processes) start(args ...string) *cluster.Manager {
 
 // world observes a namespace whose managers are the processes.
 func (p *processes) world() *World {
-	return newWorld(p.t, nil, p.cluster.Client, func(w *World) {
+	w := newWorld(p.t, nil, p.cluster.Client, func(w *World) {
 		w.launch = func(w *World) *Manager {
 			p.proxy.Count(w.ours)
 			w.proxies = []*Proxy{p.proxy}
 			return &Manager{Proxy: p.proxy, kill: func() {}}
 		}
 	})
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); w.remind(ctx) }()
+	p.t.Cleanup(func() { stop(); <-done })
+	return w
 }
 
 // metrics reads what a process says about itself; empty if it does not answer.
@@ -148,7 +153,8 @@ func (p *processes) revive() {
 }
 
 func (p *processes) args(more ...string) []string {
-	return append(append([]string{"--kubeconfig=" + p.kubeconfig}, shortLease...), more...)
+	// NodeImages that come later than all else would be writes at rest.
+	return append(append([]string{"--kubeconfig=" + p.kubeconfig, "--nodeimage-creation-delay=0s"}, shortLease...), more...)
 }
 
 func (p *processes) drop(m *cluster.Manager) {
