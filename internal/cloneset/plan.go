@@ -29,6 +29,7 @@ func Plan(s Snapshot) Decision {
 		p.refresh()
 		p.update(scaled)
 		p.finished()
+		p.keepMarked()
 	}
 	p.status()
 	p.trimPodsToDelete()
