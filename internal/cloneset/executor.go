@@ -57,6 +57,8 @@ type outcome struct {
 	again bool
 	// more says that the decision was not carried out to its end, because that took long: look again at once.
 	more bool
+	// terminating: the apiserver refuses to create anything because the namespace is being deleted.
+	terminating bool
 	// speed is how many pods may be created at once next time.
 	speed int
 	// unsettled names the pods that exist, or may, and that the cache may not show yet. Nothing that changes the names of new

@@ -88,6 +88,9 @@ type Snapshot struct {
 	// TakenIDs are instance ids that are no use although no listed pod or claim carries them: a create met a foreign
 	// object of that name.
 	TakenIDs map[string]bool
+	// NamespaceTerminating says that the namespace is being deleted, so that nothing can be created: pods are left to the
+	// namespace's end.
+	NamespaceTerminating bool
 	// BudgetAllows asks the pod's disruption budget whether the pod may be updated now, and says why not (gate
 	// PodUnavailableBudgetUpdateGate). Nil allows all.
 	BudgetAllows func(*corev1.Pod) (bool, string)
