@@ -50,6 +50,7 @@ func (g *Gates) inPlace(cs *appsv1beta1.CloneSet) inplace.Options {
 		RecreateOnClaimChange: g.RecreateOnClaimChange,
 		IgnoreClaimChange:     policyOf(cs) == appsv1beta1.InPlaceOnlyCloneSetPodUpdatePolicyType,
 		ResizeSubresource:     g.ResizeSubresource,
+		InitContainerImages:   cs.Annotations[inplace.InitContainerImagesKey] == "true",
 		// A revision that another version of Kubernetes defaulted is no other template (cloneset 5.3).
 		Default: func(t *corev1.PodTemplateSpec) { template.SetDefaults(t, true) },
 	}
