@@ -32,7 +32,7 @@ const (
 	listTimeout = 60 * time.Second
 )
 
-// errBehind says that the cache does not show yet what the former leader did.
+// errBehind says that the cache does not show yet what was done before, by a former leader or without an answer.
 var errBehind = errors.New("the cache is behind")
 
 func logOf(ctx context.Context) logr.Logger { return logf.FromContext(ctx) }
@@ -160,6 +160,11 @@ func (r *reconciler) observeRevisions(ctx context.Context, cs *appsv1beta1.Clone
 	if err != nil {
 		return err
 	}
+	if late, err := r.historyLate(ctx, cs, s, candidates); err != nil {
+		return err
+	} else if late {
+		return errBehind
+	}
 	owner := revision.Owner{
 		Object:         cs,
 		GVK:            appsv1beta1.GroupVersion.WithKind("CloneSet"),
@@ -174,6 +179,9 @@ func (r *reconciler) observeRevisions(ctx context.Context, cs *appsv1beta1.Clone
 		return fmt.Errorf("resolve revisions: %w", err)
 	}
 	if cs.DeletionTimestamp == nil {
+		if plan.Write == revision.Create {
+			r.memory.comes(client.ObjectKeyFromObject(cs), cs.UID, plan.Update.Name)
+		}
 		if err := r.exec.revisions.Apply(ctx, owner, plan); err != nil {
 			return err
 		}
