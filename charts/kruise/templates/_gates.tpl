@@ -70,6 +70,7 @@ AllBeta, those over defaults (files/gates.yaml), and gates that need others foll
 {{- else if eq .when "delegatedCapabilityCheck" }}{{- if ne (include "kruise.delegatedCheck" .root) "Off" }}true{{- end }}
 {{- else if eq .when "secretDelivery.namespace" }}{{- if eq (include "kruise.secretDelivery" .root) "namespace" }}true{{- end }}
 {{- else if eq .when "secretDelivery.broker" }}{{- if eq (include "kruise.secretDelivery" .root) "broker" }}{{- include "kruise.gate" (dict "root" .root "gate" "ImagePullJobGate") }}{{- end }}
+{{- else if eq .when "manager.separateControllers" }}{{- if .root.Values.manager.separateControllers.enabled }}true{{- end }}
 {{- else if eq .when "rbac.legacyAggregation" }}{{- include "kruise.legacyAggregation" .root }}
 {{- else if eq .when "rbac.aggregateExecKinds" }}{{- include "kruise.aggregateExecKinds" .root }}
 {{- else if hasKey (.root.Files.Get "files/gates.yaml" | fromYaml) .when }}{{- include "kruise.gate" (dict "root" .root "gate" .when) }}

@@ -87,6 +87,11 @@ func TestInstallation(t *testing.T) {
 		t.Run("S_security_43", func(t *testing.T) { pieceIsMissing(t, m) })
 	})
 
+	t.Run("separate controllers", func(t *testing.T) {
+		helm(t, append([]string{"upgrade", "--set", "manager.separateControllers.enabled=true"}, install...)...)
+		separate(t)
+		helm(t, append([]string{"upgrade"}, install...)...)
+	})
 	t.Run("widened conditions", func(t *testing.T) { conditionsStay(t, append([]string{"upgrade"}, install...)) })
 	t.Run("uninstall", func(t *testing.T) {
 		helm(t, "uninstall", "--no-hooks", chart.Release) // the guard has its own test
@@ -113,6 +118,34 @@ func TestInstallation(t *testing.T) {
 		})
 	})
 	t.Run("kustomize", kustomize)
+}
+
+// separate runs a process that serves webhooks and one that runs controllers, each with nothing but the rights of its
+// account (platform W22): together they do what a manager does, and neither is refused anything.
+func separate(t *testing.T) {
+	const webhookUser = "system:serviceaccount:kruise-system:kruise-webhook"
+	from := auditEnd(t)
+	const gates = "--feature-gates=ImagePullJobGate=true"
+	startAs(t, "kruise-webhook", "--enable-controllers=false", gates)
+	startAs(t, "kruise-manager", "--enable-webhooks=false", gates)
+	rolloutWorks(t)
+	labelledNamespace(t)
+	pullJobWorks(t, namespace(t, nil))
+	expect(t, webhookUser, false, "create pods -A", "patch pods -A", "delete pods -A", "patch pods/status -A", "get secrets -n default", "list secrets -n kruise-system",
+		"patch clonesets.apps.kruise.io -A", "list pods -A", "get secrets -n kruise-daemon-config")
+	expect(t, managerUser, false, "update secrets --name kruise-webhook-certs -n kruise-system", "patch customresourcedefinitions.apiextensions.k8s.io --name clonesets.apps.kruise.io",
+		"patch mutatingwebhookconfigurations.admissionregistration.k8s.io --name kruise-mutating-webhook-configuration")
+	for _, user := range []string{managerUser, webhookUser} {
+		used, refused := auditedRights(t, user, from)
+		if len(used) == 0 && theLab.AuditLog() != "" {
+			t.Errorf("%s has not asked for anything", user)
+		}
+		for right, uri := range refused {
+			if !used[right] {
+				t.Errorf("forbidden for %s: %s: %s", user, right, uri)
+			}
+		}
+	}
 }
 
 // rolloutWorks lets the manager bring up a CloneSet and update it in place.
@@ -357,6 +390,7 @@ func valueSets(t *testing.T) {
 		"external certificates": {"--set", "crds.managed=false,certManager.enabled=true"},
 		"monitoring":            {"--set", "crds.managed=false,monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true,monitoring.grafanaDashboard.enabled=true,metrics.secure=true"},
 		"placement":             {"--set", "crds.managed=false,manager.nodePlacement=control-plane,manager.hostNetwork=true,daemon.credentialProvider.enable=true,daemon.socketFile=containerd/containerd.sock,webhookConfiguration.aksIntegration=true,installation.protectNamespaces=true"},
+		"separate controllers":  {"--set", "crds.managed=false,manager.separateControllers.enabled=true,metrics.secure=true"},
 		"no agent":              {"--set", `crds.managed=false,featureGates=KruiseDaemon=false\,PodWebhook=false`},
 	} {
 		t.Run(name, func(t *testing.T) {
