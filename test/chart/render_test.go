@@ -141,7 +141,8 @@ func TestSameSource(t *testing.T) {
 				t.Fatal(err)
 			}
 			for key, u := range want {
-				if when := u.GetAnnotations()["rbac.kruise.io/rendered-when"]; when != "" && when != "ImagePullJobGate" && when != "delegatedCapabilityCheck" && when != "rbac.aggregateExecKinds" {
+				byDefault := []string{"", "ImagePullJobGate", "delegatedCapabilityCheck", "rbac.aggregateExecKinds", "secretDelivery.namespace"}
+				if when := u.GetAnnotations()["rbac.kruise.io/rendered-when"]; !slices.Contains(byDefault, when) {
 					if o[key] != nil {
 						t.Errorf("%s is rendered without %s", key, when)
 					}
@@ -307,6 +308,37 @@ func TestExternalCertificates(t *testing.T) {
 			t.Error("the gate is off")
 		}
 	})
+}
+
+// TestBroker: with a broker agents have no right to Secrets, and reach the manager (security 5.3.2).
+func TestBroker(t *testing.T) {
+	t.Parallel()
+	o := render(t, "--set", "secretDelivery=broker,daemon.namespace=agents", "--set-json", `networkPolicy={"apiServerCIDRs":["10.0.0.1/32"],"nodeCIDRs":["10.1.0.0/16"]}`)
+	for key, want := range map[string]string{
+		deployment: "--daemon-namespace=agents", daemonSet: "--broker-url=https://kruise-webhook-service.kruise-system.svc/node-credentials",
+		"ClusterRole/kruise-manager-broker-role": "tokenreviews", "ClusterRole/kruise-manager-pullsecret-role": "secrets",
+		"NetworkPolicy/kruise-controller-manager": "cidr: 10.1.0.0/16",
+	} {
+		if !strings.Contains(o.Text(key), want) {
+			t.Errorf("%s lacks %q", key, want)
+		}
+	}
+	for _, key := range []string{"Role/kruise-daemon-secret-role", "RoleBinding/kruise-daemon-secret-rolebinding"} {
+		if o[key] != nil {
+			t.Errorf("%s is rendered", key)
+		}
+	}
+	separate := render(t, "--set", "secretDelivery=broker,manager.separateControllers.enabled=true")
+	for _, key := range []string{"ClusterRoleBinding/kruise-manager-broker-rolebinding", "ClusterRoleBinding/kruise-manager-pullsecret-rolebinding"} {
+		if !strings.Contains(separate.Text(key), "name: kruise-webhook\n") {
+			t.Errorf("the process that answers agents lacks its rights:\n%s", separate.Text(key))
+		}
+	}
+	policy := o.Text("NetworkPolicy/kruise-controller-manager")
+	open := render(t, "--set", "secretDelivery=broker", "--set-json", `networkPolicy.apiServerCIDRs=["10.0.0.1/32"]`).Text("NetworkPolicy/kruise-controller-manager")
+	if strings.Count(policy, "cidr: 10.0.0.1/32") != 2 || strings.Count(open, "cidr: 10.0.0.1/32") != 1 {
+		t.Errorf("who may ask at the webhooks' port:\n%s\nwithout nodeCIDRs:\n%s", policy, open)
+	}
 }
 
 // TestSeparateControllers: the Service goes on selecting the pods that serve webhooks, and each of both processes has an

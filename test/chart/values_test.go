@@ -116,6 +116,7 @@ var effects = map[string]effect{
 	"networkPolicy.apiServerPorts":                {`[16443]`, managers, "port: 16443"},
 	"networkPolicy.metricsFrom":                   {`{"matchLabels":{"team":"monitoring"}}`, managers, "team: monitoring"},
 	"networkPolicy.nodeCIDRs":                     {`["10.2.0.0/16"]`, managers, "10.2.0.0/16"},
+	"secretDelivery":                              {"broker", daemonSet, "audience: kruise-credential-broker"},
 	"metrics.secure":                              {"true", deployment, "--metrics-secure"},
 	"monitoring.serviceMonitor.enabled":           {"true", "ServiceMonitor/kruise-manager", "interval: 30s"},
 	"monitoring.serviceMonitor.interval":          {"9s,monitoring.serviceMonitor.enabled=true", "ServiceMonitor/kruise-manager", "interval: 9s"},

@@ -28,6 +28,7 @@ import (
 
 	"kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/manager/install"
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/chart"
 	"kruise.io/kruise/test/cluster"
 )
@@ -111,12 +112,12 @@ func TestInstallation(t *testing.T) {
 			must(t, kube.Delete(t.Context(), &kept[i]))
 		}
 		for i := range kept {
-			eventually(t, kept[i].Name+" goes", func() error {
+			await.That(t, kept[i].Name+" goes", func() error {
 				err := kube.Get(t.Context(), client.ObjectKeyFromObject(&kept[i]), &kept[i])
 				return unless(apierrors.IsNotFound(err), "%v", err)
 			})
 		}
-		eventually(t, "the namespace goes", func() error {
+		await.That(t, "the namespace goes", func() error {
 			err := kube.Get(t.Context(), client.ObjectKey{Name: "kruise-system"}, &corev1.Namespace{})
 			return unless(apierrors.IsNotFound(err), "%v", err)
 		})
@@ -312,7 +313,7 @@ func aggregatedRoles(t *testing.T) {
 			Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: "user-" + role}},
 		}))
 	}
-	eventually(t, "aggregation", func() error {
+	await.That(t, "aggregation", func() error {
 		return unless(can(t, "user-admin", "create clonesets.apps.kruise.io -n "+ns), "admin may not create CloneSets")
 	})
 	namespaced, _ := ourKinds(t)
@@ -450,7 +451,7 @@ func virtualNode(t *testing.T) {
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 		must(t, kube.Create(t.Context(), node))
 		t.Cleanup(func() { _ = kube.Delete(context.Background(), node) })
-		eventually(t, "the node is ready", func() error {
+		await.That(t, "the node is ready", func() error {
 			must(t, kube.Get(t.Context(), client.ObjectKeyFromObject(node), node))
 			node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 			return kube.Status().Update(t.Context(), node)
@@ -465,7 +466,7 @@ func virtualNode(t *testing.T) {
 		}
 		return out
 	}
-	eventually(t, "the other node has an agent and a NodeImage", func() error {
+	await.That(t, "the other node has an agent and a NodeImage", func() error {
 		if !agents()["real"] {
 			return errors.New("no agent")
 		}
@@ -483,7 +484,7 @@ func virtualNode(t *testing.T) {
 func guardRefuses(t *testing.T) {
 	guard := hook(t, "kruise-helm-hook")
 	ns := namespace(t, nil)
-	eventually(t, "the cluster is clean", func() error {
+	await.That(t, "the cluster is clean", func() error {
 		out, err := guard()
 		return unless(err == nil && strings.Contains(out, "cluster is clean, ready to delete kruise"), "%v: %s", err, out)
 	})
@@ -499,7 +500,7 @@ func guardRefuses(t *testing.T) {
 			t.Errorf("with a %s: %v: %s", kind, err, out)
 		}
 		must(t, kube.Delete(t.Context(), obj))
-		eventually(t, kind+" goes", func() error {
+		await.That(t, kind+" goes", func() error {
 			err := kube.Get(t.Context(), client.ObjectKeyFromObject(obj), obj)
 			return unless(apierrors.IsNotFound(err), "%v", err)
 		})
@@ -509,7 +510,7 @@ func guardRefuses(t *testing.T) {
 	}
 	// A guard that cannot look does not say that there is nothing.
 	must(t, kube.Delete(t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "kruise-helm-hook-rolebinding"}}))
-	eventually(t, "without rights the guard refuses", func() error {
+	await.That(t, "without rights the guard refuses", func() error {
 		out, err := guard()
 		return unless(err != nil && strings.Contains(out, "cannot tell whether there are clonesets"), "%v: %s", err, out)
 	})
@@ -565,7 +566,7 @@ func nothingHeld(t *testing.T) {
 	t.Run("with a manager", func(t *testing.T) {
 		startManager(t, "--feature-gates=ImagePullJobGate=true")
 		must(t, kube.Create(t.Context(), job))
-		eventually(t, "the manager holds the job", func() error {
+		await.That(t, "the manager holds the job", func() error {
 			must(t, kube.Get(t.Context(), client.ObjectKeyFromObject(job), job))
 			return unless(len(job.Finalizers) == 1, "%v", job.Finalizers)
 		})
@@ -585,7 +586,7 @@ func nothingHeld(t *testing.T) {
 		t.Errorf("%d replicas are there", len(pods.Items))
 	}
 	must(t, kube.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}))
-	eventually(t, "the job's namespace goes", func() error {
+	await.That(t, "the job's namespace goes", func() error {
 		err := kube.Get(t.Context(), client.ObjectKey{Name: ns}, &corev1.Namespace{})
 		return unless(apierrors.IsNotFound(err), "%v", err)
 	})
@@ -604,7 +605,7 @@ func kustomize(t *testing.T) {
 	} {
 		must(t, kube.Get(t.Context(), client.ObjectKey{Namespace: "kruise-system", Name: key}, obj))
 	}
-	eventually(t, "the agents are scheduled", func() error {
+	await.That(t, "the agents are scheduled", func() error {
 		var ds appsv1.DaemonSet
 		must(t, kube.Get(t.Context(), client.ObjectKey{Namespace: "kruise-system", Name: "kruise-daemon"}, &ds))
 		return unless(ds.Status.NumberReady == 3, "%+v", ds.Status)
