@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"testing"
-	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
@@ -16,6 +15,7 @@ import (
 
 	"kruise.io/kruise/internal/manager/install"
 	"kruise.io/kruise/internal/manager/webhooks"
+	"kruise.io/kruise/test/await"
 )
 
 // TestTakesOverWhileAnotherLeads: OpenKruise was installed from plain manifests and its replica leads still. When one of ours
@@ -62,7 +62,7 @@ func TestTakesOverWhileAnotherLeads(t *testing.T) {
 		}
 		return kube.Create(t.Context(), p, client.DryRunAll)
 	}
-	eventually(t, 10*time.Second, "the apiserver asks about pods", func() error {
+	await.That(t, "the apiserver asks about pods", func() error {
 		if asked() == nil {
 			return fmt.Errorf("it does not")
 		}
