@@ -184,6 +184,7 @@ func (f *Flags) register() {
 	fs.BoolVar(&o.PullSecretReduce, "pull-secret-reduce", false, "Leave of a copied pull secret only the registries that the images of its jobs come from.")
 	fs.StringVar(&o.SecretDelivery, "secret-delivery", o.SecretDelivery, "How node agents get pull secrets: namespace copies them, broker has agents ask for what one image needs. The same as the agents'.")
 	fs.StringVar(&o.DaemonNamespace, "daemon-namespace", "", "Namespace of the node agents; empty means the manager's own. Only with --secret-delivery=broker.")
+	fs.IntVar(&o.MaxActivePulls, "max-active-pulls", 0, "Greatest number of pulls of all ImagePullJobs on all nodes at once; 0 means no limit.")
 	fs.IntVar(&o.DefaultNodeImageTTLSeconds, "default-ttlseconds-for-always-nodeimage", o.DefaultNodeImageTTLSeconds, "Seconds (0 to 2678400) that a finished always-pull image stays in a NodeImage.")
 	fs.BoolVar(&o.CloneSetScalingExcludePreparingDelete, "cloneset-scaling-exclude-preparing-delete", false, "Leave pods in state PreparingDelete out of CloneSet scaling.")
 	fs.StringVar(&o.DelegatedCheck, "delegated-capability-check", o.DelegatedCheck, "What happens if a user lacks the rights of the core API that an object of ours would exercise: Off (nothing), Warn or Enforce (refusal).")
