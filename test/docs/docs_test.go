@@ -223,3 +223,16 @@ func checkValues(t *testing.T, where string, given, known map[string]any) {
 		}
 	}
 }
+
+// The README leads to every page.
+func TestEveryPageIsLinked(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(Root(), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range pages(t) {
+		if name != "README.md" && !strings.Contains(string(readme), "]("+name) {
+			t.Errorf("README.md does not lead to %s", name)
+		}
+	}
+}
