@@ -38,6 +38,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	everything := fs.Bool("everything", false, "Guard every kind: the CustomResourceDefinitions will be deleted, too.")
 	namespace := fs.String("namespace", "kruise-system", "Namespace of the manager.")
 	agents := fs.String("daemon-namespace", "", "Namespace of the agents; empty if there are none.")
+	controllers := fs.Bool("separate-controllers", false, "The controllers have a Deployment of their own.")
 	limit := fs.Duration("timeout", time.Minute, "Time for an installation to work, or for objects to be migrated.")
 	settle := fs.Duration("settle", 5*time.Second, "Time that apiservers need to learn of a storage version.")
 	strict := fs.Bool("strict", false, "Fail if an object can't be migrated.")
@@ -52,7 +53,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	}
 	switch command {
 	case "test":
-		return test(ctx, &at, out, *namespace, *agents, *limit)
+		return test(ctx, &at, out, installation{*namespace, *agents, *controllers}, *limit)
 	case "migrate":
 		return untilDone(ctx, &at, out, *settle, *limit, *strict)
 	default:

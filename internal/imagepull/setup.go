@@ -40,6 +40,10 @@ type Config struct {
 	ConfigNamespace string
 	// SecretTypes are the types of secrets that are copied there; "*" for all (--pull-secret-types).
 	SecretTypes []string
+	// ReduceSecrets leaves of a copy only the registries that the images of its jobs come from (--pull-secret-reduce).
+	ReduceSecrets bool
+	// Broker: nothing is copied, agents ask a Broker (--secret-delivery=broker).
+	Broker bool
 	// Now is the clock; nil for the real one.
 	Now func() time.Time
 }

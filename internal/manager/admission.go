@@ -24,6 +24,7 @@ import (
 	rolloutsv1alpha1 "kruise.io/kruise/api/rollouts/v1alpha1"
 	rolloutsv1beta1 "kruise.io/kruise/api/rollouts/v1beta1"
 	"kruise.io/kruise/internal/conversion"
+	"kruise.io/kruise/internal/imagepull/credentials"
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/webhooks"
@@ -57,8 +58,8 @@ func newScheme() (*runtime.Scheme, error) {
 // Endpoint is where the apiserver finds this manager's webhooks.
 func (m *Manager) Endpoint() webhooks.Endpoint {
 	port := m.opts.Webhook.Port
-	if port == 0 {
-		port = m.server.Port()
+	if port == 0 && m.hooks != nil {
+		port = m.hooks.server.Port()
 	}
 	return webhooks.Endpoint{
 		Host: m.opts.Webhook.Host, Port: port,
@@ -66,55 +67,99 @@ func (m *Manager) Endpoint() webhooks.Endpoint {
 	}
 }
 
-// prepareWebhooks makes the server and what keeps its certificates and the cluster's configurations.
-func (m *Manager) prepareWebhooks(cfg *rest.Config, scheme *runtime.Scheme) error {
-	o := m.opts
+// webhookSide serves webhooks and keeps their certificates and the cluster's configurations. A process without webhooks
+// (--enable-webhooks=false) has none.
+type webhookSide struct {
+	server   *webhooks.Server
+	keeper   *certs.Keeper
+	loop     *webhooks.Loop
+	injector *webhooks.Injector
+}
+
+// always is closed: what a process without webhooks waits for before its controllers start.
+var always = func() chan struct{} { c := make(chan struct{}); close(c); return c }()
+
+// first is closed when webhooks are in order: what controllers write has to pass them. Elsewhere the apiserver tells.
+func (w *webhookSide) first() <-chan struct{} {
+	if w == nil {
+		return always
+	}
+	return w.loop.First()
+}
+
+func (w *webhookSide) close() error {
+	if w == nil {
+		return nil
+	}
+	return w.server.Close()
+}
+
+// check asks our own webhook server.
+func (w *webhookSide) check(ctx context.Context) error {
+	return webhooks.Check(ctx, w.server.Port(), "localhost", w.keeper.Roots())
+}
+
+// preparePlatform makes what works before any object of ours can be read: a live client, the cache of CRDs, and, if this
+// process serves webhooks, their side.
+func (m *Manager) preparePlatform(cfg *rest.Config, scheme *runtime.Scheme) error {
 	component := rest.CopyConfig(cfg)
 	component.UserAgent = userAgent + "/webhook-controller"
 	shared, err := mapperFor(component, scheme)
 	if err != nil {
 		return err
 	}
-	live, err := client.New(component, shared)
-	if err != nil {
+	if m.live, err = client.New(component, shared); err != nil {
 		return err
 	}
-	m.live = live
-	if m.platform, err = newPlatformCache(component, o, shared); err != nil {
+	if m.platform, err = newPlatformCache(component, m.opts, shared); err != nil {
 		return err
 	}
-	m.keeper = &certs.Keeper{
-		Store:    certs.Secret{Client: live, Namespace: o.PodNamespace, Name: o.Webhook.SecretName},
+	if m.opts.EnableWebhooks {
+		return m.prepareWebhooks()
+	}
+	return nil
+}
+
+// prepareWebhooks makes the server and what keeps its certificates and the cluster's configurations.
+func (m *Manager) prepareWebhooks() error {
+	o, w := m.opts, &webhookSide{}
+	w.keeper = &certs.Keeper{
+		Store:    certs.Secret{Client: m.live, Namespace: o.PodNamespace, Name: o.Webhook.SecretName},
 		Policy:   o.certPolicy(),
 		External: o.Gates.Enabled(gates.EnableExternalCerts),
 		Dir:      o.Webhook.CertDir,
 		Log:      m.log.WithName("certs"),
 	}
-	if !m.keeper.External && (o.Webhook.CertWriter == "fs" || o.Webhook.Host != "" && o.Webhook.CertWriter == "") {
-		m.keeper.Store = certs.Files{Dir: o.Webhook.CertDir}
+	if !w.keeper.External && (o.Webhook.CertWriter == "fs" || o.Webhook.Host != "" && o.Webhook.CertWriter == "") {
+		w.keeper.Store = certs.Files{Dir: o.Webhook.CertDir}
 	}
 	addr := o.Webhook.ListenAddr
 	if addr == "" {
 		addr = net.JoinHostPort("0.0.0.0", strconv.Itoa(o.Webhook.Port))
 	}
-	m.server, err = webhooks.NewServer(webhooks.ServerOptions{
+	var err error
+	w.server, err = webhooks.NewServer(webhooks.ServerOptions{
 		Addr:           addr,
-		GetCertificate: m.keeper.GetCertificate,
+		GetCertificate: w.keeper.GetCertificate,
 		MinVersion:     o.Webhook.TLSMinVersion, CipherSuites: o.Webhook.CipherSuites, HTTP2: o.Webhook.EnableHTTP2,
 		ClientCAFile: o.Webhook.ClientCAFile, Log: m.log.WithName("webhooks"),
 	})
 	if err != nil {
 		return err
 	}
-	m.injector = &webhooks.Injector{
-		Reader: m.platform, Writer: live, Endpoint: m.Endpoint(), Gates: o.Gates, OwnNamespace: o.PodNamespace,
-		ReadOnly: m.keeper.External, Leads: m.leads.Load, Log: m.log.WithName("webhooks"),
+	m.hooks = w
+	w.injector = &webhooks.Injector{
+		Reader: m.platform, Writer: m.live, Endpoint: m.Endpoint(), Gates: o.Gates, OwnNamespace: o.PodNamespace,
+		ReadOnly: w.keeper.External, Leads: m.leads.Load, Log: m.log.WithName("webhooks"),
 		Served: m.served.Served, NarrowDelay: o.Webhook.NarrowDelay,
-		Wake: func(d time.Duration) { time.AfterFunc(d, m.loop.Trigger) },
+		Wake: func(d time.Duration) { time.AfterFunc(d, w.loop.Trigger) },
 	}
-	m.keeper.Publisher = m.injector
-	m.loop = webhooks.NewLoop(m.keeper, m.log.WithName("webhooks"))
-	expiry := m.keeper.Expiry
+	w.keeper.Publisher = w.injector
+	if o.brokers() {
+		w.keeper.Publisher = &caForAgents{Publisher: w.injector, client: m.live, namespace: o.DaemonNamespace, log: m.log}
+	}
+	w.loop = webhooks.NewLoop(w.keeper, m.log.WithName("webhooks"))
+	expiry := w.keeper.Expiry
 	certExpiry.Store(&expiry)
 	return nil
 }
@@ -149,9 +194,12 @@ func (m *Manager) registerWebhooks(handlers map[string]http.Handler, pods podadm
 		if !ok {
 			return fmt.Errorf("no handler for webhook %s at %s", e.Name, e.Path)
 		}
-		m.server.Register(e.Path, h)
+		m.hooks.server.Register(e.Path, h)
 	}
-	m.server.Register(webhooks.ConvertPath, conversion.Handler())
+	m.hooks.server.Register(webhooks.ConvertPath, conversion.Handler())
+	if h, ok := handlers[credentials.BrokerPath]; ok {
+		m.hooks.server.Register(credentials.BrokerPath, h)
+	}
 	return nil
 }
 

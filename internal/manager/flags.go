@@ -181,6 +181,9 @@ func (f *Flags) register() {
 	fs.IntVar(&o.RateLimiter.BucketSize, "rate-limiter-bucket-size", o.RateLimiter.BucketSize, "Burst of retries over all items of a controller.")
 	fs.DurationVar(&o.NodeImageCreationDelay, "nodeimage-creation-delay", o.NodeImageCreationDelay, "Time between a node becoming ready and its NodeImage.")
 	fs.StringSliceVar(&o.PullSecretTypes, "pull-secret-types", o.PullSecretTypes, "Types of pull secrets that are copied for the node agents; * copies all.")
+	fs.BoolVar(&o.PullSecretReduce, "pull-secret-reduce", false, "Leave of a copied pull secret only the registries that the images of its jobs come from.")
+	fs.StringVar(&o.SecretDelivery, "secret-delivery", o.SecretDelivery, "How node agents get pull secrets: namespace copies them, broker has agents ask for what one image needs. The same as the agents'.")
+	fs.StringVar(&o.DaemonNamespace, "daemon-namespace", "", "Namespace of the node agents; empty means the manager's own. Only with --secret-delivery=broker.")
 	fs.IntVar(&o.DefaultNodeImageTTLSeconds, "default-ttlseconds-for-always-nodeimage", o.DefaultNodeImageTTLSeconds, "Seconds (0 to 2678400) that a finished always-pull image stays in a NodeImage.")
 	fs.BoolVar(&o.CloneSetScalingExcludePreparingDelete, "cloneset-scaling-exclude-preparing-delete", false, "Leave pods in state PreparingDelete out of CloneSet scaling.")
 	fs.StringVar(&o.DelegatedCheck, "delegated-capability-check", o.DelegatedCheck, "What happens if a user lacks the rights of the core API that an object of ours would exercise: Off (nothing), Warn or Enforce (refusal).")
@@ -196,6 +199,8 @@ func (f *Flags) register() {
 
 func (f *Flags) registerLeaderElection() {
 	le, fs := &f.Options.LeaderElection, f.set
+	fs.BoolVar(&f.Options.EnableControllers, "enable-controllers", true, "Run controllers. A process without them serves webhooks only, and its Lease is named --leader-election-id and -webhooks.")
+	fs.BoolVar(&f.Options.EnableWebhooks, "enable-webhooks", true, "Serve webhooks and keep their certificates and configurations. A process without them runs controllers only.")
 	fs.BoolVar(&le.Enabled, "enable-leader-election", le.Enabled, "Run controllers on one of several replicas only.")
 	fs.StringVar(&le.Namespace, "leader-election-namespace", le.Namespace, "Namespace of the Lease; empty means the in-cluster namespace.")
 	fs.StringVar(&le.ID, "leader-election-id", le.ID, "Name of the Lease.")
@@ -231,7 +236,6 @@ func (f *Flags) registerNotYet() {
 	fs.String("ws-enabled-versioned-status", "deployment,replicaset", "Workload kinds with a WorkloadSpread status per revision.")
 	fs.Bool("assign-pods-by-scheduler", true, "DaemonSet pods are bound by the scheduler.")
 	fs.Bool("assign-bcj-pods-by-scheduler", true, "BroadcastJob pods are bound by the scheduler.")
-	fs.String("secret-delivery", "namespace", "namespace or broker.")
 	f.set.AddFlagSet(fs)
 }
 

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/http"
 	"strconv"
@@ -30,8 +31,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"kruise.io/kruise/internal/delegation"
-	"kruise.io/kruise/internal/manager/certs"
-	"kruise.io/kruise/internal/manager/webhooks"
 	"kruise.io/kruise/internal/protectionlog"
 	kruise "kruise.io/kruise/internal/version"
 )
@@ -49,10 +48,7 @@ type Manager struct {
 	platform    cache.Cache
 	served      *servedKinds
 	apiserver   *utilversion.Version
-	server      *webhooks.Server
-	keeper      *certs.Keeper
-	loop        *webhooks.Loop
-	injector    *webhooks.Injector
+	hooks       *webhookSide // nil if this process serves no webhooks
 	health      *health
 	refusals    *protectionlog.Log
 	permissions *permissions
@@ -104,13 +100,16 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	if err != nil {
 		return nil, err
 	}
-	if err := m.prepareWebhooks(base, scheme); err != nil {
+	if err := m.preparePlatform(base, scheme); err != nil {
 		return nil, err
 	}
 	m.delegation = delegation.New(opts.DelegatedCheck, opts.PodNamespace, m.live)
-	m.health = &health{leads: m.leads.Load, leaseDuration: opts.LeaderElection.LeaseDuration, check: m.checkWebhook, first: m.loop.First()}
+	m.health = &health{leads: m.leads.Load, leaseDuration: opts.LeaderElection.LeaseDuration}
+	if m.hooks != nil {
+		m.health.check, m.health.first = m.hooks.check, m.hooks.loop.First()
+	}
 	if err := m.assemble(ctx, base, scheme, features); err != nil {
-		return nil, errors.Join(err, m.server.Close())
+		return nil, errors.Join(err, m.hooks.close())
 	}
 	return m, nil
 }
@@ -200,18 +199,28 @@ func (m *Manager) assemble(ctx context.Context, cfg *rest.Config, scheme *runtim
 	}
 	m.mgr = mgr
 	m.permissions.report(mgr.GetAPIReader(), mgr.GetRESTMapper(), mgr.GetEventRecorder("kruise-manager"))
-	if err := indexes(ctx, mgr.GetFieldIndexer()); err != nil {
-		return err
+	if o.EnableControllers { // webhooks read what they need live, and an index would bring all pods into memory
+		if err := indexes(ctx, mgr.GetFieldIndexer()); err != nil {
+			return err
+		}
 	}
 	if err := m.addFeatures(cfg, features); err != nil {
 		return err
 	}
-	for name, check := range map[string]healthz.Checker{"ping": healthz.Ping, "webhook": m.health.webhook, "leader": m.health.leader} {
+	checks := map[string]healthz.Checker{"ping": healthz.Ping, "leader": m.health.leader}
+	if m.hooks != nil {
+		checks["webhook"] = m.health.webhook
+	}
+	for name, check := range checks {
 		if err := mgr.AddHealthzCheck(name, check); err != nil {
 			return err
 		}
 	}
-	if err := mgr.AddReadyzCheck("webhook-ready", m.ready); err != nil {
+	readiness := "webhook-ready"
+	if m.hooks == nil {
+		readiness = "controllers-ready"
+	}
+	if err := mgr.AddReadyzCheck(readiness, m.ready); err != nil {
 		return err
 	}
 	// Runs when the caches are complete, on every replica.
@@ -229,9 +238,13 @@ func (m *Manager) assemble(ctx context.Context, cfg *rest.Config, scheme *runtim
 // lead runs on the leader only.
 func (m *Manager) lead(ctx context.Context) error {
 	m.leads.Store(true)
-	isLeader.Set(1)
-	m.log.Info("Leading: controllers run here", "lease", m.opts.LeaderElection.ID)
-	m.loop.Trigger()
+	if m.opts.EnableControllers {
+		isLeader.Set(1)
+	}
+	m.log.Info("Leading", "lease", m.opts.LeaderElection.ID, "controllers", m.opts.EnableControllers, "webhookConfigurations", m.hooks != nil)
+	if m.hooks != nil {
+		m.hooks.loop.Trigger()
+	}
 	<-ctx.Done()
 	m.leads.Store(false)
 	isLeader.Set(0)
@@ -259,21 +272,24 @@ func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 		if err != nil {
 			return err
 		}
-		m.injector.Sources = append(m.injector.Sources, f.Sources...)
-		if f.Webhooks != nil {
-			for path, h := range f.Webhooks(d) {
-				handlers[path] = h
+		if m.hooks != nil {
+			m.hooks.injector.Sources = append(m.hooks.injector.Sources, f.Sources...)
+			if f.Webhooks != nil {
+				maps.Copy(handlers, f.Webhooks(d))
+			}
+			if f.PodMutator != nil {
+				pods = append(pods, f.PodMutator(d))
 			}
 		}
-		if f.PodMutator != nil {
-			pods = append(pods, f.PodMutator(d))
-		}
-		if f.Controllers != nil {
-			r := &runner{feature: f, deps: d, mgr: m.mgr, served: m.served, after: m.loop.First(), running: &m.running, log: m.log}
+		if f.Controllers != nil && m.opts.EnableControllers {
+			r := &runner{feature: f, deps: d, mgr: m.mgr, served: m.served, after: m.hooks.first(), running: &m.running, log: m.log}
 			if err := m.mgr.Add(manager.RunnableFunc(r.Start)); err != nil {
 				return err
 			}
 		}
+	}
+	if m.hooks == nil {
+		return nil
 	}
 	return m.registerWebhooks(handlers, pods)
 }
@@ -283,12 +299,16 @@ func (m *Manager) deps(cfg *rest.Config, f *Feature) (*Deps, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Deps{
+	d := &Deps{
 		Name: f.Name, Client: consistent, Plain: plain, Live: m.mgr.GetAPIReader(), Scheme: m.mgr.GetScheme(),
 		Recorder: m.mgr.GetEventRecorder(f.Name + "-controller"), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
-		Delegation: m.delegation, Widening: m.injector.Widening,
-		Options: m.opts, Server: m.apiserver, Served: m.served.Served,
-	}, nil
+		Delegation: m.delegation,
+		Options:    m.opts, Server: m.apiserver, Served: m.served.Served,
+	}
+	if m.hooks != nil {
+		d.Widening = m.hooks.injector.Widening
+	}
+	return d, nil
 }
 
 // Start runs the manager until ctx ends. Then controllers stop and the Lease is released at once, while webhooks are
@@ -297,30 +317,31 @@ func (m *Manager) Start(ctx context.Context) error {
 	isLeader.Set(0)
 	loopCtx, stop := context.WithCancel(context.WithoutCancel(ctx)) // outlives ctx: webhooks are drained last
 	defer stop()
-	if err := watchPlatform(loopCtx, m.platform, m.served, m.loop.Trigger); err != nil {
-		return errors.Join(err, m.server.Close())
+	if err := watchPlatform(loopCtx, m.platform, m.served, m.hooks); err != nil {
+		return errors.Join(err, m.hooks.close())
 	}
 	ctx, give := context.WithCancelCause(ctx)
 	defer give(nil)
 	served := make(chan error, 1)
-	go func() { served <- m.server.Start(loopCtx) }() // before any cache: reading needs conversion
+	if m.hooks != nil {
+		go func() { served <- m.hooks.server.Start(loopCtx) }() // before any cache: reading needs conversion
+	} else {
+		served <- nil
+	}
 	go func() {
 		if err := m.platform.Start(loopCtx); err != nil {
 			give(giveUp{err})
 		}
 	}()
 	go m.initialize(ctx, loopCtx, give)
-	go m.health.run(ctx)
+	if m.hooks != nil {
+		go m.health.run(ctx)
+	}
 	asked := make(chan struct{})
 	go func() {
-		<-ctx.Done()
-		m.server.Drain()
 		defer close(asked)
-		if errors.As(context.Cause(ctx), &giveUp{}) {
-			return
-		}
-		m.log.Info("Ending: controllers stop, webhooks are served a little longer", "delay", m.opts.ShutdownDelay)
-		time.Sleep(m.opts.ShutdownDelay)
+		<-ctx.Done()
+		m.linger(ctx)
 	}()
 	err := m.mgr.Start(ctx)
 	give(nil) // in case the manager ended by itself
@@ -332,6 +353,20 @@ func (m *Manager) Start(ctx context.Context) error {
 		return errors.Join(gaveUp, err)
 	}
 	return err
+}
+
+// linger lets webhooks be served while apiservers find other replicas.
+func (m *Manager) linger(ctx context.Context) {
+	if m.hooks == nil {
+		m.log.Info("Ending: controllers stop")
+		return
+	}
+	m.hooks.server.Drain()
+	if errors.As(context.Cause(ctx), &giveUp{}) {
+		return
+	}
+	m.log.Info("Ending: controllers stop, webhooks are served a little longer", "delay", m.opts.ShutdownDelay)
+	time.Sleep(m.opts.ShutdownDelay)
 }
 
 // giveUp is why a manager ends itself.
@@ -349,19 +384,23 @@ func (m *Manager) initialize(ctx, loopCtx context.Context, give context.CancelCa
 		if ctx.Err() != nil {
 			return
 		}
-		give(giveUp{fmt.Errorf("webhook configurations, CRDs and the certificate Secret could not be listed within %s (--webhook-initialize-timeout)", limit)})
+		give(giveUp{fmt.Errorf("CRDs, and for webhooks their configurations and the certificate Secret, could not be listed within %s (--webhook-initialize-timeout)", limit)})
 		return
 	}
-	go m.loop.Run(loopCtx)
-	if m.keeper.External {
+	if m.hooks == nil {
+		return
+	}
+	loop := m.hooks.loop
+	go loop.Run(loopCtx)
+	if m.hooks.keeper.External {
 		return
 	}
 	select {
-	case <-m.loop.First():
+	case <-loop.First():
 		m.log.Info("Webhook certificates and configurations are in order", "endpoint", m.Endpoint())
 	case <-timeout.Done():
 		if ctx.Err() == nil {
-			give(giveUp{errors.Join(fmt.Errorf("webhook certificates and configurations were not in order within %s (--webhook-initialize-timeout)", limit), m.loop.Err())})
+			give(giveUp{errors.Join(fmt.Errorf("webhook certificates and configurations were not in order within %s (--webhook-initialize-timeout)", limit), loop.Err())})
 		}
 	}
 }
@@ -378,37 +417,45 @@ func (m *Manager) Leads() bool { return m.leads.Load() }
 // Ready tells whether the manager would answer /readyz with 200.
 func (m *Manager) Ready(ctx context.Context) error { return m.readyIn(ctx) }
 
-// WebhookAddr is the address the webhook server listens on.
-func (m *Manager) WebhookAddr() string { return m.server.Addr() }
+// WebhookAddr is the address the webhook server listens on, empty without webhooks.
+func (m *Manager) WebhookAddr() string {
+	if m.hooks == nil {
+		return ""
+	}
+	return m.hooks.server.Addr()
+}
 
 // RunningFeatures is the number of features whose controllers run here now.
 func (m *Manager) RunningFeatures() int { return int(m.running.Load()) }
 
 // SyncError is what is wrong with certificates or configurations at the moment, nil if nothing is.
-func (m *Manager) SyncError() error { return m.loop.Err() }
+func (m *Manager) SyncError() error {
+	if m.hooks == nil {
+		return nil
+	}
+	return m.hooks.loop.Err()
+}
 
 // Served tells whether the apiserver serves a kind of ours.
 func (m *Manager) Served(gvk schema.GroupVersionKind) bool { return m.served.Served(gvk) }
 
 // ready is the readiness check: the first synchronisation is done, caches are complete, and the webhook server answers
-// with a certificate that the apiserver trusts (platform 6).
+// with a certificate that the apiserver trusts (platform 6). Without webhooks it is the caches.
 func (m *Manager) ready(r *http.Request) error { return m.readyIn(r.Context()) }
 
 func (m *Manager) readyIn(ctx context.Context) error {
 	select {
-	case <-m.loop.First():
+	case <-m.hooks.first():
 	default:
-		return errors.Join(errors.New("webhook certificates and configurations are not in order yet"), m.loop.Err())
+		return errors.Join(errors.New("webhook certificates and configurations are not in order yet"), m.hooks.loop.Err())
 	}
 	if !m.synced.Load() {
 		return errors.New("caches are not complete yet")
 	}
-	return m.checkWebhook(ctx)
-}
-
-// checkWebhook asks our own webhook server.
-func (m *Manager) checkWebhook(ctx context.Context) error {
-	return webhooks.Check(ctx, m.server.Port(), "localhost", m.keeper.Roots())
+	if m.hooks == nil {
+		return nil
+	}
+	return m.hooks.check(ctx)
 }
 
 // mapperFor shares discovery between the clients of the platform.

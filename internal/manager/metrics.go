@@ -37,8 +37,8 @@ func init() {
 	}))
 }
 
-// metricsOptions serve metrics, with MetricsSecure by HTTPS with the webhooks' certificate and to those who may get
-// /metrics.
+// metricsOptions serve metrics, with MetricsSecure by HTTPS with the webhooks' certificate, or a self-signed one where there
+// is none, and to those who may get /metrics.
 func (m *Manager) metricsOptions() metricsserver.Options {
 	o := metricsserver.Options{BindAddress: m.opts.MetricsAddr}
 	if o.BindAddress == "" {
@@ -48,7 +48,10 @@ func (m *Manager) metricsOptions() metricsserver.Options {
 		o.SecureServing = true
 		o.FilterProvider = metricsauth.New(m.live).Provider
 		o.TLSOpts = []func(*tls.Config){func(c *tls.Config) {
-			c.GetCertificate, c.NextProtos = m.keeper.GetCertificate, []string{"http/1.1"}
+			c.NextProtos = []string{"http/1.1"}
+			if m.hooks != nil {
+				c.GetCertificate = m.hooks.keeper.GetCertificate
+			}
 			c.MinVersion, c.CipherSuites = m.opts.Webhook.TLSMinVersion, m.opts.Webhook.CipherSuites
 		}}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"kruise.io/kruise/internal/delegation"
 	"kruise.io/kruise/internal/imagepull"
+	"kruise.io/kruise/internal/imagepull/credentials"
 	"kruise.io/kruise/internal/manager/gates"
 )
 
@@ -22,6 +23,10 @@ const day = 24 * time.Hour
 
 // DefaultRenewBefore is how long before its end a certificate is replaced, unless CERTS_RENEW_BEFORE says otherwise.
 const DefaultRenewBefore = 180 * day
+
+// WebhookLeaseSuffix makes the name of the Lease of processes that only serve webhooks, which must not keep those that run
+// controllers from leading.
+const WebhookLeaseSuffix = "-webhooks"
 
 // maxNodeImageTTL bounds --default-ttlseconds-for-always-nodeimage: 31 days in seconds.
 const maxNodeImageTTL = 2678400
@@ -37,6 +42,12 @@ type Options struct {
 
 	// MetricsSecure serves MetricsAddr by HTTPS and asks the apiserver who may read it (security 5.6).
 	MetricsSecure bool
+
+	// EnableControllers and EnableWebhooks say which of both this process has; one at least. Two Deployments can have one
+	// each (platform W22). Processes without controllers elect, with a Lease of their own, who of them adds and removes
+	// webhooks: its name is LeaderElection.ID and WebhookLeaseSuffix.
+	EnableControllers bool
+	EnableWebhooks    bool
 
 	LeaderElection LeaderElection
 
@@ -77,6 +88,12 @@ type Options struct {
 	NodeImageCreationDelay time.Duration
 	// PullSecretTypes are the types of pull secrets that are copied for the node agents; "*" copies all.
 	PullSecretTypes []string
+	// PullSecretReduce leaves of a copy only the registries that the images of its jobs come from.
+	PullSecretReduce bool
+	// SecretDelivery is how agents get pull secrets: "namespace", as copies, or "broker" (security 5.3).
+	SecretDelivery string
+	// DaemonNamespace is the agents' namespace; empty means the manager's own.
+	DaemonNamespace string
 	// AllowPrivileged accepts privileged containers in pod templates.
 	AllowPrivileged bool
 	// CloneSetScalingExcludePreparingDelete leaves pods in state PreparingDelete out of CloneSet's scaling arithmetic.
@@ -153,6 +170,8 @@ func NewOptions() (*Options, error) {
 		MetricsAddr:              ":8080",
 		HealthProbeAddr:          ":8000",
 		EnablePprof:              true,
+		EnableControllers:        true,
+		EnableWebhooks:           true,
 		PprofAddr:                "localhost:8090",
 		CacheSyncTimeout:         2 * time.Minute,
 		WebhookInitializeTimeout: time.Minute,
@@ -168,6 +187,7 @@ func NewOptions() (*Options, error) {
 		AllowPrivileged:            true,
 		PodNamespace:               env("POD_NAMESPACE"),
 		NodeImageCreationDelay:     30 * time.Second,
+		SecretDelivery:             credentials.DeliveryNamespace,
 		PullSecretTypes:            imagepull.DefaultSecretTypes(),
 		DaemonConfigNamespace:      env("KRUISE_DAEMON_CONFIG_NS"),
 		Webhook: WebhookOptions{
@@ -213,13 +233,28 @@ func (o *Options) complete() error {
 		}
 		o.Gates = g
 	}
+	if o.DaemonNamespace == "" {
+		o.DaemonNamespace = o.PodNamespace
+	}
+	if o.SecretDelivery == "" {
+		o.SecretDelivery = credentials.DeliveryNamespace
+	}
 	if o.Webhook.SettleTime == 0 {
 		o.Webhook.SettleTime = 5 * time.Second
+		if o.brokers() {
+			o.Webhook.SettleTime = 3 * time.Minute // kubelets take their time to hand a new CA to agents
+		}
 	}
 	if o.Webhook.OverlapTime == 0 {
 		o.Webhook.OverlapTime = 10 * time.Minute
 	}
-	return o.validate()
+	if err := o.validate(); err != nil {
+		return err
+	}
+	if le := &o.LeaderElection; !o.EnableControllers && !strings.HasSuffix(le.ID, WebhookLeaseSuffix) {
+		le.ID += WebhookLeaseSuffix
+	}
+	return nil
 }
 
 func (o *Options) validate() error {
@@ -230,6 +265,7 @@ func (o *Options) validate() error {
 		}
 	}
 	le := o.LeaderElection
+	require(o.EnableControllers || o.EnableWebhooks, "--enable-controllers=false and --enable-webhooks=false leave nothing to do")
 	require(o.DefaultNodeImageTTLSeconds >= 0 && o.DefaultNodeImageTTLSeconds <= maxNodeImageTTL,
 		"--default-ttlseconds-for-always-nodeimage must be 0 to %d, not %d", maxNodeImageTTL, o.DefaultNodeImageTTLSeconds)
 	require(le.ResourceLock == "leases", "--leader-election-resource-lock: only %q is supported, not %q", "leases", le.ResourceLock)
@@ -242,6 +278,7 @@ func (o *Options) validate() error {
 	require(o.RateLimiter.QPS > 0 && o.RateLimiter.BucketSize > 0, "--rate-limiter-qps and --rate-limiter-bucket-size must be positive")
 	require(o.CacheSyncTimeout > 0, "--controller-cache-sync-timeout must be positive")
 	require(slices.Contains([]string{delegation.Off, delegation.Warn, delegation.Enforce}, o.DelegatedCheck), "--delegated-capability-check must be Off, Warn or Enforce, not %q", o.DelegatedCheck)
+	require(slices.Contains([]string{credentials.DeliveryNamespace, credentials.DeliveryBroker}, o.SecretDelivery), "--secret-delivery must be namespace or broker, not %q", o.SecretDelivery)
 	require(o.ShutdownDelay >= 0, "--shutdown-delay must not be negative")
 	require(o.WebhookInitializeTimeout > 0, "--webhook-initialize-timeout must be positive")
 	require(slices.Contains([]string{"", "fs", "secret"}, o.Webhook.CertWriter), "environment variable WEBHOOK_CERT_WRITER must be fs, secret or empty, not %q", o.Webhook.CertWriter)
@@ -251,6 +288,9 @@ func (o *Options) validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// brokers tells whether agents ask this manager for the credentials of their pulls.
+func (o *Options) brokers() bool { return o.SecretDelivery == credentials.DeliveryBroker }
 
 // workers returns the number of concurrent reconciles of a controller; 3 unless set.
 func (o *Options) workers(controller string) int {

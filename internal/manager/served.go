@@ -143,17 +143,20 @@ func established(crd *apixv1.CustomResourceDefinition) bool {
 	})
 }
 
-// watchPlatform connects the platform cache with what depends on it: any event wakes the certificate loop.
-func watchPlatform(ctx context.Context, c cache.Cache, served *servedKinds, trigger func()) error {
-	wake := toolscache.ResourceEventHandlerFuncs{
-		AddFunc:    func(any) { trigger() },
-		UpdateFunc: func(any, any) { trigger() },
-		DeleteFunc: func(any) { trigger() },
+// watchPlatform connects the platform cache with what depends on it: any event wakes the certificate loop. Without
+// webhooks only CRDs count.
+func watchPlatform(ctx context.Context, c cache.Cache, served *servedKinds, hooks *webhookSide) error {
+	watched := []client.Object{&apixv1.CustomResourceDefinition{}}
+	var wake toolscache.ResourceEventHandlerFuncs
+	if hooks != nil {
+		watched = append(watched, &admissionv1.MutatingWebhookConfiguration{}, &admissionv1.ValidatingWebhookConfiguration{}, &corev1.Secret{})
+		wake = toolscache.ResourceEventHandlerFuncs{
+			AddFunc:    func(any) { hooks.loop.Trigger() },
+			UpdateFunc: func(any, any) { hooks.loop.Trigger() },
+			DeleteFunc: func(any) { hooks.loop.Trigger() },
+		}
 	}
-	for _, obj := range []client.Object{
-		&admissionv1.MutatingWebhookConfiguration{}, &admissionv1.ValidatingWebhookConfiguration{},
-		&corev1.Secret{}, &apixv1.CustomResourceDefinition{},
-	} {
+	for _, obj := range watched {
 		informer, err := c.GetInformer(ctx, obj, cache.BlockUntilSynced(false))
 		if err != nil {
 			return fmt.Errorf("watching %T: %w", obj, err)

@@ -67,9 +67,14 @@ type Options struct {
 	// ConfigNamespace is the only namespace whose secrets are read.
 	ConfigNamespace   string
 	AllowedRegistries []string
-	AllowPreStopHost  bool
-	Gates             featuregate.FeatureGate
-	Log               logr.Logger
+	// ImageMinFreePercent of the filesystem of images must be free for a pull to begin; 0 for no such condition.
+	ImageMinFreePercent int
+	// SecretDelivery is "broker" if BrokerURL, or else BrokerAddress, is asked for credentials with what is in BrokerDir
+	// (security 5.3.2).
+	SecretDelivery, BrokerURL, BrokerAddress, BrokerDir string
+	AllowPreStopHost                                    bool
+	Gates                                               featuregate.FeatureGate
+	Log                                                 logr.Logger
 }
 
 // Run runs the agent until ctx ends.

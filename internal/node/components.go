@@ -22,6 +22,7 @@ import (
 
 	"kruise.io/kruise/api/apps/pub"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/imagepull/credentials"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/node/containermeta"
 	"kruise.io/kruise/internal/node/images"
@@ -59,9 +60,13 @@ func (a *agent) addPuller(cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
+	keyring := images.NewKeyring(live, a.ConfigNamespace, a.plugins)
+	if a.SecretDelivery == credentials.DeliveryBroker {
+		keyring.Broker = &images.Broker{URL: a.BrokerURL, Address: a.BrokerAddress, Dir: a.BrokerDir}
+	}
 	a.puller = images.New(images.Options{
-		Client: cached, Images: a.runtimes.images, Credentials: images.NewKeyring(live, a.ConfigNamespace, a.plugins),
-		Recorder: recorder, MaxWorkers: a.MaxWorkersForPullImage, AllowedRegistries: a.AllowedRegistries,
+		Client: cached, Images: a.runtimes.images, Credentials: keyring,
+		Recorder: recorder, MaxWorkers: a.MaxWorkersForPullImage, AllowedRegistries: a.AllowedRegistries, MinFreePercent: a.ImageMinFreePercent,
 	})
 	return ctrl.NewControllerManagedBy(a.mgr).Named("imagepuller").
 		For(&appsv1beta1.NodeImage{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).

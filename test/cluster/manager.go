@@ -31,6 +31,8 @@ const (
 type Manager struct {
 	// Log is the path of what it prints, appended over restarts.
 	Log string
+	// Webhooks is the URL of its webhook server.
+	Webhooks string
 	// Metrics is the URL of its metrics.
 	Metrics string
 	// Pprof is the URL under which /debug/pprof is.
@@ -46,29 +48,34 @@ func (c *Cluster) StartManager(ctx context.Context, args ...string) (*Manager, e
 	if err != nil {
 		return nil, err
 	}
-	ports, err := freePorts(4)
+	var addrs [4]string
+	for i := range addrs {
+		if addrs[i], err = FreeAddr(); err != nil {
+			return nil, err
+		}
+	}
+	metrics, health, pprof := addrs[1], addrs[2], addrs[3]
+	_, webhook, err := net.SplitHostPort(addrs[0])
 	if err != nil {
 		return nil, err
 	}
-	webhook, metrics, health, pprof := ports[0], ports[1], ports[2], ports[3]
-	dir := filepath.Join(c.Dir, "kruise-manager-"+strconv.Itoa(webhook))
+	dir := filepath.Join(c.Dir, "kruise-manager-"+webhook)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	m := &Manager{Log: filepath.Join(dir, "log"), Metrics: fmt.Sprintf("http://127.0.0.1:%d/metrics", metrics),
-		Pprof: fmt.Sprintf("http://127.0.0.1:%d", pprof), ended: make(chan struct{})}
+	m := &Manager{Log: filepath.Join(dir, "log"), Webhooks: "https://" + addrs[0], Metrics: "http://" + metrics + "/metrics",
+		Pprof: "http://" + pprof, ended: make(chan struct{})}
 	log, err := os.OpenFile(m.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
 		return nil, err
 	}
 	defer log.Close()
 
-	local := func(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 	m.cmd = exec.Command(bin, append([]string{
-		"--kubeconfig=" + c.Kubeconfig(), "--metrics-addr=" + local(metrics), "--health-probe-addr=" + local(health),
-		"--pprof-addr=" + local(pprof), "--protection-log-path=" + dir,
+		"--kubeconfig=" + c.Kubeconfig(), "--metrics-addr=" + metrics, "--health-probe-addr=" + health,
+		"--pprof-addr=" + pprof, "--protection-log-path=" + dir,
 	}, args...)...)
-	m.cmd.Env = append(os.Environ(), "WEBHOOK_HOST=127.0.0.1", "WEBHOOK_PORT="+strconv.Itoa(webhook), "WEBHOOK_CERT_DIR="+filepath.Join(dir, "certs"))
+	m.cmd.Env = append(os.Environ(), "WEBHOOK_HOST=127.0.0.1", "WEBHOOK_PORT="+webhook, "WEBHOOK_CERT_DIR="+filepath.Join(dir, "certs"))
 	m.cmd.Stdout, m.cmd.Stderr = log, log
 	m.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // a Ctrl-C is for the caller to handle, in order
 	if err := m.cmd.Start(); err != nil {
@@ -79,24 +86,10 @@ func (c *Cluster) StartManager(ctx context.Context, args ...string) (*Manager, e
 		close(m.ended)
 	}()
 	c.managers = append(c.managers, m)
-	if err := m.waitReady(ctx, "http://"+local(health)+"/readyz"); err != nil {
+	if err := m.waitReady(ctx, "http://"+health+"/readyz"); err != nil {
 		return nil, errors.Join(err, m.Stop())
 	}
 	return m, nil
-}
-
-// freePorts returns n ports of the loopback interface that nobody listens on.
-func freePorts(n int) ([]int, error) {
-	ports := make([]int, 0, n)
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer func() { _ = l.Close() }()
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
 
 func (m *Manager) waitReady(ctx context.Context, url string) error {

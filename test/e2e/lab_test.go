@@ -16,10 +16,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
-	"k8s.io/apimachinery/pkg/util/wait"
-
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/cluster"
 	"kruise.io/kruise/test/lab"
 )
@@ -81,7 +79,7 @@ func TestLabCleansUpAfterItself(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = cmd.Wait()
-		await(t, "its processes end with it", func() error {
+		await.That(t, "its processes end with it", func() error {
 			if pids := processes(dir); len(pids) > 0 {
 				return fmt.Errorf("processes %v", pids)
 			}
@@ -106,7 +104,7 @@ func TestLabCleansUpAfterItself(t *testing.T) {
 				node = p.PID
 			}
 		}
-		await(t, "the node ends without its network", func() error {
+		await.That(t, "the node ends without its network", func() error {
 			if _, err := os.Stat(fmt.Sprintf("/proc/%d/root/bin", node)); err == nil {
 				return fmt.Errorf("process %d is there", node)
 			}
@@ -130,18 +128,6 @@ func TestLabCleansUpAfterItself(t *testing.T) {
 	})
 }
 
-// await waits until check returns nil.
-func await(t *testing.T, what string, check func() error) {
-	t.Helper()
-	var last error
-	if err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, 3*time.Minute, true, func(context.Context) (bool, error) {
-		last = check()
-		return last == nil, nil
-	}); err != nil {
-		t.Fatalf("%s: %v", what, last)
-	}
-}
-
 // awaitLab waits until the lab in dir says that it is ready.
 func awaitLab(t *testing.T, dir string) lab.Info {
 	t.Helper()
@@ -149,7 +135,7 @@ func awaitLab(t *testing.T, dir string) lab.Info {
 		lab.Info
 		Ready bool `json:"ready"`
 	}
-	await(t, "the lab is ready", func() error {
+	await.That(t, "the lab is ready", func() error {
 		data, err := os.ReadFile(filepath.Join(dir, "state.json"))
 		if err != nil {
 			return err

@@ -13,20 +13,16 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/cluster"
 )
-
-// patience bounds every wait for something that must happen.
-const patience = 2 * time.Minute
 
 // Images of the lab's registry: the same program in each version, told apart by what it says of itself.
 const (
@@ -84,12 +80,8 @@ func (w *world) must(err error) {
 // eventually waits until check returns nil; its last error is what the test fails with.
 func (w *world) eventually(what string, check func() error) {
 	w.Helper()
-	var last error
-	if err := wait.PollUntilContextTimeout(w.ctx, 100*time.Millisecond, patience, true, func(context.Context) (bool, error) {
-		last = check()
-		return last == nil, nil
-	}); err != nil {
-		w.Fatalf("%s: %v (%v)", what, last, err)
+	if err := await.Nil(w.ctx, check); err != nil {
+		w.Fatalf("%s: %v", what, err)
 	}
 }
 

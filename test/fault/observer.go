@@ -13,11 +13,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/watch"
-	"k8s.io/client-go/tools/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -26,7 +26,8 @@ type Invariant struct {
 	// Name is what a violation is reported under.
 	Name string
 	// Event, if set, is called after every change of an object in the namespace, in the order of the changes of that kind.
-	// before is nil for a new object and now is nil for one that is gone.
+	// before is nil for a new object and now is nil for one that is gone. When the watch was interrupted, the changes of the
+	// meantime are all in the state before any of them is told.
 	Event func(s *State, before, now client.Object) error
 	// AtRest, if set, is called when nothing moves any more.
 	AtRest func(s *State) error
@@ -86,73 +87,133 @@ func Observe(ctx context.Context, c client.WithWatch, namespace string, kinds Ki
 		Reader: c, Namespace: namespace, Excused: map[types.UID]bool{}, LostNodes: map[string]bool{}, Memory: map[string]any{},
 		objects: map[reflect.Type]map[types.UID]client.Object{},
 	}}
-	for obj, list := range kinds {
+	for obj := range kinds {
 		o.state.objects[reflect.TypeOf(obj)] = map[types.UID]client.Object{}
-		informer := cache.NewSharedInformer(listWatch(c, namespace, list), obj, 0)
-		registration, err := informer.AddEventHandler(cache.ResourceEventHandlerFuncs{
-			AddFunc:    func(now any) { o.see(now.(client.Object), false) },
-			UpdateFunc: func(_, now any) { o.see(now.(client.Object), false) },
-			DeleteFunc: func(old any) {
-				if d, ok := old.(cache.DeletedFinalStateUnknown); ok {
-					old = d.Obj
-				}
-				o.see(old.(client.Object), true)
-			},
-		})
+	}
+	for obj, list := range kinds {
+		kind := reflect.TypeOf(obj)
+		version, err := o.list(ctx, c, kind, list)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("observer of %s: %w", namespace, err)
 		}
-		go informer.Run(ctx.Done())
-		if !cache.WaitForCacheSync(ctx.Done(), registration.HasSynced) {
-			return nil, fmt.Errorf("observer of %s: %w", namespace, ctx.Err())
-		}
+		go o.follow(ctx, c, kind, list, version)
 	}
 	return o, nil
 }
 
-func listWatch(c client.WithWatch, namespace string, list client.ObjectList) *cache.ListWatch {
-	options := func(raw metav1.ListOptions) []client.ListOption {
-		return []client.ListOption{client.InNamespace(namespace), &client.ListOptions{Raw: &raw}}
-	}
-	return &cache.ListWatch{
-		ListWithContextFunc: func(ctx context.Context, raw metav1.ListOptions) (runtime.Object, error) {
-			l := list.DeepCopyObject().(client.ObjectList)
-			return l, c.List(ctx, l, options(raw)...)
-		},
-		WatchFuncWithContext: func(ctx context.Context, raw metav1.ListOptions) (watch.Interface, error) {
-			return c.Watch(ctx, list.DeepCopyObject().(client.ObjectList), options(raw)...)
-		},
+// follow watches a kind from a version on until ctx ends. When a watch can't go on where it ended, it begins with a list.
+func (o *Observer) follow(ctx context.Context, c client.WithWatch, kind reflect.Type, list client.ObjectList, version string) {
+	for ctx.Err() == nil {
+		stream, err := c.Watch(ctx, list.DeepCopyObject().(client.ObjectList), client.InNamespace(o.state.Namespace),
+			&client.ListOptions{Raw: &metav1.ListOptions{ResourceVersion: version}})
+		if err == nil {
+			version, err = o.read(stream, version)
+		}
+		if err != nil {
+			if now, err := o.list(ctx, c, kind, list); err == nil {
+				version = now
+			}
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
 }
 
-// see takes a change in.
-func (o *Observer) see(now client.Object, gone bool) {
+// read takes in what a watch says until it ends, and returns the last version that it told of. With an error it can't be
+// continued from there.
+func (o *Observer) read(stream watch.Interface, version string) (string, error) {
+	defer stream.Stop()
+	for e := range stream.ResultChan() {
+		switch e.Type {
+		case watch.Added, watch.Modified, watch.Deleted:
+			now := e.Object.(client.Object)
+			version = now.GetResourceVersion()
+			o.see(change{now: now, gone: e.Type == watch.Deleted})
+		case watch.Error:
+			return version, apierrors.FromObject(e.Object)
+		}
+	}
+	return version, nil
+}
+
+// list takes in all objects of a kind as they are at one moment. Of what happened since the last look nobody knows in what
+// order it did, so all of it is taken in before any of it is judged.
+func (o *Observer) list(ctx context.Context, c client.Client, kind reflect.Type, list client.ObjectList) (version string, err error) {
+	l := list.DeepCopyObject().(client.ObjectList)
+	if err := c.List(ctx, l, client.InNamespace(o.state.Namespace)); err != nil {
+		return "", err
+	}
+	items, err := meta.ExtractList(l)
+	if err != nil {
+		return "", err
+	}
+	var changes []change
+	there := map[types.UID]bool{}
+	for _, item := range items {
+		now := item.(client.Object)
+		there[now.GetUID()] = true
+		changes = append(changes, change{now: now})
+	}
+	o.mu.Lock()
+	for uid, old := range o.state.objects[kind] {
+		if !there[uid] {
+			changes = append(changes, change{now: old, gone: true})
+		}
+	}
+	o.mu.Unlock()
+	o.see(changes...)
+	return l.GetResourceVersion(), nil
+}
+
+// change is an object as it is now or, if it is gone, as it was last.
+type change struct {
+	now    client.Object
+	gone   bool
+	before client.Object
+}
+
+// see takes changes in, then judges them.
+func (o *Observer) see(changes ...change) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	known := o.state.objects[reflect.TypeOf(now)]
-	before, was := known[now.GetUID()]
-	var b, n client.Object
-	if was {
-		b = before
-	}
-	if gone {
-		delete(known, now.GetUID())
-	} else {
-		known[now.GetUID()], n = now, now
-	}
-	for _, i := range o.invariants {
-		if i.Event == nil {
-			continue
+	var news []change
+	for _, c := range changes {
+		known := o.state.objects[reflect.TypeOf(c.now)]
+		uid := c.now.GetUID()
+		if before, was := known[uid]; was {
+			if !c.gone && before.GetResourceVersion() == c.now.GetResourceVersion() {
+				continue
+			}
+			c.before = before
 		}
-		o.checks++
-		if err := i.Event(&o.state, b, n); err != nil {
-			o.violate(i.Name, err)
+		if c.gone {
+			delete(known, uid)
+			c.now = nil
+		} else {
+			known[uid] = c.now
+		}
+		news = append(news, c)
+	}
+	for _, c := range news {
+		for _, i := range o.invariants {
+			if i.Event == nil {
+				continue
+			}
+			o.checks++
+			if err := i.Event(&o.state, c.before, c.now); err != nil {
+				o.violate(i.Name, err)
+			}
 		}
 	}
 }
 
+// stamp is how times are told.
+const stamp = "15:04:05.000"
+
 func (o *Observer) violate(name string, err error) {
-	o.violations = append(o.violations, fmt.Sprintf("%s %s: %v", time.Now().UTC().Format("15:04:05.000"), name, err))
+	o.violations = append(o.violations, fmt.Sprintf("%s %s: %v", time.Now().UTC().Format(stamp), name, err))
 }
 
 // AtRest checks the invariants of a namespace where nothing moves.

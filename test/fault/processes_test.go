@@ -77,23 +77,34 @@ func newProcesses(t *testing.T) *processes {
 // start starts one more process.
 func (p *processes) start(args ...string) *cluster.Manager {
 	p.t.Helper()
-	m, err := p.cluster.StartManager(p.t.Context(), p.args(args...)...)
-	if err != nil {
-		p.t.Fatal(err)
+	deadline := time.Now().Add(patience)
+	for {
+		m, err := p.cluster.StartManager(p.t.Context(), p.args(args...)...)
+		if err == nil {
+			p.managers = append(p.managers, m)
+			return m
+		}
+		if time.Now().After(deadline) {
+			p.t.Fatal(err)
+		}
+		p.t.Logf("a manager does not come up: %v", err) // a kubelet tries again, too
 	}
-	p.managers = append(p.managers, m)
-	return m
 }
 
 // world observes a namespace whose managers are the processes.
 func (p *processes) world() *World {
-	return newWorld(p.t, nil, p.cluster.Client, func(w *World) {
+	w := newWorld(p.t, nil, p.cluster.Client, func(w *World) {
 		w.launch = func(w *World) *Manager {
 			p.proxy.Count(w.ours)
 			w.proxies = []*Proxy{p.proxy}
 			return &Manager{Proxy: p.proxy, kill: func() {}}
 		}
 	})
+	ctx, stop := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() { defer close(done); w.remind(ctx) }()
+	p.t.Cleanup(func() { stop(); <-done })
+	return w
 }
 
 // metrics reads what a process says about itself; empty if it does not answer.
@@ -114,10 +125,11 @@ func metrics(m *cluster.Manager) string {
 // leader waits until a process other than not leads.
 func (p *processes) leader(not *cluster.Manager) (found *cluster.Manager) {
 	p.t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(patience)
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
 	for {
+		p.revive()
 		for _, m := range p.managers {
 			if m != not && strings.Contains(metrics(m), "\nkruise_manager_is_leader 1") {
 				return m
@@ -143,12 +155,14 @@ func (p *processes) revive() {
 			p.t.Logf("a manager does not come up: %v", err) // the next look tries again
 			return
 		}
+		p.t.Logf("%s: a manager had ended of its own and was started anew", time.Now().UTC().Format(stamp))
 		p.managers[i] = again
 	}
 }
 
 func (p *processes) args(more ...string) []string {
-	return append(append([]string{"--kubeconfig=" + p.kubeconfig}, shortLease...), more...)
+	// NodeImages that come later than all else would be writes at rest.
+	return append(append([]string{"--kubeconfig=" + p.kubeconfig, "--nodeimage-creation-delay=0s"}, shortLease...), more...)
 }
 
 func (p *processes) drop(m *cluster.Manager) {
@@ -172,6 +186,7 @@ func (p *processes) amid(w *World, s *Scenario, round, writes int, name string, 
 	}
 	ok := revived.round(w, round, func() {}, func() {
 		if w.Eventually(fmt.Sprintf("%d writes before: %s", writes, name), func(context.Context) error {
+			p.revive()
 			if n := p.proxy.Writes() - start; n < writes {
 				return fmt.Errorf("%d", n)
 			}
@@ -242,7 +257,7 @@ func TestProcesses(t *testing.T) {
 			}
 			return nil
 		})
-		if p.leader(nil) != second {
+		if p.leader(nil) != second && second.Running() == nil {
 			w.Obs.Report(Liveness, errors.New("the lease went back"))
 		}
 	})

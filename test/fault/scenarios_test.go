@@ -95,12 +95,13 @@ func (w *World) rolledOut(ctx context.Context, name string) error {
 	return nil
 }
 
-func (w *World) pods(ctx context.Context) []corev1.Pod {
+// noPods is nil when the namespace has no pod.
+func (w *World) noPods(ctx context.Context) error {
 	var list corev1.PodList
-	if err := w.Client.List(ctx, &list, client.InNamespace(w.Namespace)); err != nil {
-		return nil
+	if err := w.Client.List(ctx, &list, client.InNamespace(w.Namespace)); err != nil || len(list.Items) > 0 {
+		return fmt.Errorf("%d pods are left: %w", len(list.Items), err)
 	}
-	return list.Items
+	return nil
 }
 
 // settle waits until a CloneSet is rolled out and its manager rests.
@@ -116,10 +117,7 @@ func (w *World) vanish(name string) {
 	w.T.Helper()
 	w.must(client.IgnoreNotFound(w.Client.Delete(w.T.Context(), &appsv1beta1.CloneSet{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name}})))
 	w.Eventually(name+" is gone with all that belonged to it", func(ctx context.Context) error {
-		if pods := w.pods(ctx); len(pods) > 0 {
-			return fmt.Errorf("%d pods are left", len(pods))
-		}
-		return nil
+		return w.noPods(ctx)
 	})
 }
 

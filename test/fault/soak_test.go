@@ -32,7 +32,7 @@ func TestSoak(t *testing.T) {
 		t.Skip("runs with make soak")
 	}
 	p := newProcesses(t)
-	m := p.start("--feature-gates=ImagePullJobGate=true", "--nodeimage-creation-delay=0s")
+	m := p.start("--feature-gates=ImagePullJobGate=true")
 	w := p.world()
 	churn := &churn{w: w, rand: rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))}
 	// What is made once, for the first object of each kind, belongs to the baseline.
@@ -218,10 +218,5 @@ func (c *churn) clear() {
 		return nil
 	})
 	c.w.must(c.w.Client.DeleteAllOf(ctx, &appsv1beta1.CloneSet{}, client.InNamespace(c.w.Namespace)))
-	c.w.Eventually("all is gone", func(ctx context.Context) error {
-		if pods := c.w.pods(ctx); len(pods) > 0 {
-			return fmt.Errorf("%d pods are left", len(pods))
-		}
-		return nil
-	})
+	c.w.Eventually("all is gone", c.w.noPods)
 }

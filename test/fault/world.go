@@ -59,7 +59,7 @@ func NewWorld(t *testing.T, h *Host, options ...func(*World)) *World {
 
 func newWorld(t *testing.T, h *Host, c client.WithWatch, options ...func(*World)) *World {
 	t.Helper()
-	w := &World{T: t, Host: h, Client: c, Patience: patience, kinds: CloneSetKinds()}
+	w := &World{T: t, Host: h, Client: patient(c), Patience: patience, kinds: CloneSetKinds()}
 	ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "fault-"}}
 	if err := w.Client.Create(t.Context(), ns); err != nil {
 		t.Fatal(err)
@@ -144,6 +144,7 @@ func (w *World) end(cancel context.CancelFunc, ns *corev1.Namespace) {
 			w.T.Error("violation: " + v)
 		}
 		if w.T.Failed() {
+			w.describe()
 			w.T.Logf("the manager's last writes:\n  %s", strings.Join(w.Manager.Proxy.Journal(40), "\n  "))
 		}
 		return
@@ -155,6 +156,27 @@ func (w *World) end(cancel context.CancelFunc, ns *corev1.Namespace) {
 		}
 	}
 	w.T.Errorf("the harness did not report the planted bug as a violation of %q", w.expected)
+}
+
+// describe logs the pods that are not as they should be.
+func (w *World) describe() {
+	var pods corev1.PodList
+	if err := w.Client.List(context.Background(), &pods, client.InNamespace(w.Namespace)); err != nil {
+		w.T.Log(err)
+	}
+	for i := range pods.Items {
+		p := &pods.Items[i]
+		if serves(p) {
+			continue
+		}
+		w.T.Logf("pod %s on %q phase %s deleted %v labels %v", p.Name, p.Spec.NodeName, p.Status.Phase, p.DeletionTimestamp, p.Labels)
+		for _, c := range p.Status.Conditions {
+			w.T.Logf("  %s=%s %s %s", c.Type, c.Status, c.Reason, c.Message)
+		}
+		for _, c := range p.Status.ContainerStatuses {
+			w.T.Logf("  container %s runs %s, shall run %s: %+v", c.Name, c.Image, p.Spec.Containers[0].Image, c.State)
+		}
+	}
 }
 
 // Eventually waits until check returns nil. What doesn't come is a violation of Liveness, and Eventually says false.
@@ -289,4 +311,12 @@ func (t *Totals) String() string {
 	}
 	fmt.Fprintf(&b, "invariants checked: %d times\nviolations: %d\nplanted bugs caught: %d\n", t.Checks, t.Violations, t.Planted)
 	return b.String()
+}
+
+func (w *World) pods(ctx context.Context) []corev1.Pod {
+	var list corev1.PodList
+	if err := w.Client.List(ctx, &list, client.InNamespace(w.Namespace)); err != nil {
+		return nil
+	}
+	return list.Items
 }

@@ -13,18 +13,15 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/cluster"
 	"kruise.io/kruise/test/lab"
 )
-
-// patience bounds every wait for something that must happen; a healthy wait takes a second or two.
-const patience = 90 * time.Second
 
 const (
 	imageV1 = "registry.example/web:v1"
@@ -104,13 +101,8 @@ func (w *world) must(err error) {
 // eventually waits until check returns nil; its last error is what the test fails with.
 func (w *world) eventually(what string, check func() error) {
 	w.Helper()
-	var last error
-	err := wait.PollUntilContextTimeout(w.ctx, 50*time.Millisecond, patience, true, func(context.Context) (bool, error) {
-		last = check()
-		return last == nil, nil
-	})
-	if err != nil {
-		w.Fatalf("%s: %v (%v)\n%s", what, last, err, w.describe())
+	if err := await.Nil(w.ctx, check); err != nil {
+		w.Fatalf("%s: %v\n%s", what, err, w.describe())
 	}
 }
 

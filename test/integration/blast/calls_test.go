@@ -5,13 +5,13 @@ package blast_test
 import (
 	"fmt"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/test/await"
 )
 
 // TestUnrelatedPodsAreNotSent: creating them is as fast as in a cluster without Kruise, because no webhook of ours is
@@ -36,7 +36,7 @@ func TestUnrelatedPodsAreNotSent(t *testing.T) {
 	if err := kube.Create(t.Context(), cs); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 40*time.Second, "the CloneSet runs", func() error {
+	await.That(t, "the CloneSet runs", func() error {
 		err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs)
 		if err == nil && cs.Status.ReadyReplicas != 10 {
 			err = fmt.Errorf("%+v", cs.Status)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	appsv1 "k8s.io/api/apps/v1"
@@ -17,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/internal/launchpriority"
+	"kruise.io/kruise/test/await"
 )
 
 // concerned are pods that features have business with.
@@ -38,7 +38,7 @@ func TestManagersDown_S_platform_18(t *testing.T) {
 	m := process(t)
 	ns := namespace(t, "down")
 	system := namespace(t, "kruise-system")
-	eventually(t, 20*time.Second, "kube-system has its service account", func() error {
+	await.That(t, "kube-system has its service account", func() error {
 		return kube.Get(t.Context(), client.ObjectKey{Namespace: "kube-system", Name: "default"}, &corev1.ServiceAccount{})
 	})
 	if err := m.Kill(); err != nil {
@@ -67,7 +67,7 @@ func TestManagersDown_S_platform_18(t *testing.T) {
 	if err := kube.Update(t.Context(), c); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "a pod that concerns us is let through", func() error {
+	await.That(t, "a pod that concerns us is let through", func() error {
 		p := concerned(ns)["ordered"]
 		err := kube.Create(t.Context(), p)
 		if err == nil && len(p.Spec.Containers[0].Env) > 0 {
@@ -76,7 +76,7 @@ func TestManagersDown_S_platform_18(t *testing.T) {
 		return err
 	})
 	process(t)
-	eventually(t, 40*time.Second, "the manager is back at work", func() error {
+	await.That(t, "the manager is back at work", func() error {
 		p := concerned(ns)["ordered"]
 		p.Name = ""
 		p.GenerateName = "ordered-"
@@ -111,7 +111,7 @@ func wholeLife(t *testing.T, p *corev1.Pod) {
 	if err := kube.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(p.Namespace), client.MatchingLabels{"touched": "yes"}, client.GracePeriodSeconds(0)); err != nil {
 		t.Errorf("deletion: %v", err)
 	}
-	eventually(t, 20*time.Second, "the pods are gone", func() error {
+	await.That(t, "the pods are gone", func() error {
 		for _, x := range []*corev1.Pod{p, second} {
 			if err := kube.Get(t.Context(), client.ObjectKeyFromObject(x), x); !apierrors.IsNotFound(err) {
 				return fmt.Errorf("%s is there: %w", x.Name, err)
@@ -142,12 +142,12 @@ func deployment(t *testing.T, ns string) {
 	if err := kube.Create(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "the Deployment runs", rolled)
+	await.That(t, "the Deployment runs", rolled)
 	d.Spec.Template.Spec.Containers[0].Image = "registry.example/app:2"
 	if err := kube.Update(t.Context(), d); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, time.Minute, "the Deployment is updated", rolled)
+	await.That(t, "the Deployment is updated", rolled)
 	if err := kube.Delete(t.Context(), d, client.PropagationPolicy(metav1.DeletePropagationBackground)); err != nil {
 		t.Error(err)
 	}

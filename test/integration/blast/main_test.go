@@ -6,7 +6,6 @@ package blast_test
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -26,6 +25,7 @@ import (
 	"kruise.io/kruise/internal/manager"
 	"kruise.io/kruise/internal/manager/install"
 	"kruise.io/kruise/internal/manager/webhooks"
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/cluster"
 	"kruise.io/kruise/test/lab"
 )
@@ -127,7 +127,7 @@ func replica(t *testing.T, b *cluster.Balancer, change func(*manager.Options)) *
 	})
 	t.Cleanup(func() { cancel(); wg.Wait() })
 	b.Add(m.WebhookAddr())
-	eventually(t, 30*time.Second, "the manager is ready", func() error { return m.Ready(t.Context()) })
+	await.That(t, "the manager is ready", func() error { return m.Ready(t.Context()) })
 	return m
 }
 
@@ -137,7 +137,7 @@ func namespace(t *testing.T, name string) string {
 	if err := kube.Create(t.Context(), ns); err != nil && !apierrors.IsAlreadyExists(err) {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "namespace "+name+" has its service account", func() error {
+	await.That(t, "namespace "+name+" has its service account", func() error {
 		return kube.Get(t.Context(), client.ObjectKey{Namespace: name, Name: "default"}, &corev1.ServiceAccount{})
 	})
 	return name
@@ -230,20 +230,5 @@ func look(t *testing.T) {
 	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "kruise-system", Name: "kruise-webhook-certs"}}
 	if err := kube.Patch(t.Context(), secret, client.RawPatch("application/merge-patch+json", []byte(patch))); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func eventually(t *testing.T, limit time.Duration, what string, f func() error) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) || errors.Is(err, context.Canceled) {
-			t.Fatalf("%s: not within %s: %v", what, limit, err)
-		}
-		time.Sleep(50 * time.Millisecond)
 	}
 }

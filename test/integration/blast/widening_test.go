@@ -23,6 +23,7 @@ import (
 	"kruise.io/kruise/internal/manager/webhooks"
 	"kruise.io/kruise/internal/podadmission"
 	"kruise.io/kruise/internal/podadmission/concern"
+	"kruise.io/kruise/test/await"
 )
 
 const stamped = "blast.example/stamped"
@@ -102,7 +103,7 @@ func TestNoPodIsMissed(t *testing.T) {
 	if err := kube.Create(t.Context(), unrelated); err != nil || unrelated.Annotations[stamped] != "" {
 		t.Errorf("%v %v", err, unrelated.Annotations)
 	}
-	eventually(t, 30*time.Second, "the condition is narrow again", func() error {
+	await.That(t, "the condition is narrow again", func() error {
 		look(t)
 		if c := condition(t); c != static {
 			return fmt.Errorf("%s", c)
@@ -131,7 +132,7 @@ func TestForeignEditsStay(t *testing.T) {
 
 	edit := func(f func(*admissionv1.MutatingWebhook)) {
 		t.Helper()
-		eventually(t, 10*time.Second, "the edit", func() error {
+		await.That(t, "the edit", func() error {
 			c := configuration(t)
 			f(entry(c))
 			return kube.Update(t.Context(), c)
@@ -167,7 +168,7 @@ func TestForeignEditsStay(t *testing.T) {
 				w.MatchConditions = append(w.MatchConditions, admissionv1.MatchCondition{Name: webhooks.MatchConditionName, Expression: ours})
 			}
 		})
-		eventually(t, 20*time.Second, name+": the condition is as it should be", func() error {
+		await.That(t, name+": the condition is as it should be", func() error {
 			if c := condition(t); !strings.Contains(c, `"foreign"`) || !strings.Contains(c, "KruisePodReady") {
 				return fmt.Errorf("%q", c)
 			}
@@ -178,7 +179,7 @@ func TestForeignEditsStay(t *testing.T) {
 	if err := kube.Delete(t.Context(), cs); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "the condition is narrow again", func() error {
+	await.That(t, "the condition is narrow again", func() error {
 		look(t)
 		if c := condition(t); strings.Contains(c, `"foreign"`) {
 			return fmt.Errorf("%s", c)
@@ -206,7 +207,7 @@ func TestVersionsSideBySide_S_platform_40(t *testing.T) {
 			fresh(t)
 			b := newBalancer(t)
 			first := replica(t, b, order[0])
-			eventually(t, 30*time.Second, "the first leads", func() error {
+			await.That(t, "the first leads", func() error {
 				if !first.Leads() {
 					return fmt.Errorf("it does not")
 				}
@@ -229,7 +230,7 @@ func TestVersionsSideBySide_S_platform_40(t *testing.T) {
 				return configuration(t).ResourceVersion + " " + v.ResourceVersion
 			}
 			last, since := versions(), time.Now()
-			eventually(t, 30*time.Second, "the configurations are settled", func() error {
+			await.That(t, "the configurations are settled", func() error {
 				look(t)
 				if now := versions(); now != last {
 					last, since = now, time.Now()

@@ -27,6 +27,7 @@ import (
 
 	"kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/manager/install"
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/chart"
 	"kruise.io/kruise/test/cluster"
 )
@@ -86,6 +87,11 @@ func TestInstallation(t *testing.T) {
 		t.Run("S_security_43", func(t *testing.T) { pieceIsMissing(t, m) })
 	})
 
+	t.Run("separate controllers", func(t *testing.T) {
+		helm(t, append([]string{"upgrade", "--set", "manager.separateControllers.enabled=true"}, install...)...)
+		separate(t)
+		helm(t, append([]string{"upgrade"}, install...)...)
+	})
 	t.Run("widened conditions", func(t *testing.T) { conditionsStay(t, append([]string{"upgrade"}, install...)) })
 	t.Run("uninstall", func(t *testing.T) {
 		helm(t, "uninstall", "--no-hooks", chart.Release) // the guard has its own test
@@ -101,17 +107,45 @@ func TestInstallation(t *testing.T) {
 			must(t, kube.Delete(t.Context(), &kept[i]))
 		}
 		for i := range kept {
-			eventually(t, kept[i].Name+" goes", func() error {
+			await.That(t, kept[i].Name+" goes", func() error {
 				err := kube.Get(t.Context(), client.ObjectKeyFromObject(&kept[i]), &kept[i])
 				return unless(apierrors.IsNotFound(err), "%v", err)
 			})
 		}
-		eventually(t, "the namespace goes", func() error {
+		await.That(t, "the namespace goes", func() error {
 			err := kube.Get(t.Context(), client.ObjectKey{Name: "kruise-system"}, &corev1.Namespace{})
 			return unless(apierrors.IsNotFound(err), "%v", err)
 		})
 	})
 	t.Run("kustomize", kustomize)
+}
+
+// separate runs a process that serves webhooks and one that runs controllers, each with nothing but the rights of its
+// account (platform W22): together they do what a manager does, and neither is refused anything.
+func separate(t *testing.T) {
+	const webhookUser = "system:serviceaccount:kruise-system:kruise-webhook"
+	from := auditEnd(t)
+	const gates = "--feature-gates=ImagePullJobGate=true"
+	startAs(t, "kruise-webhook", "--enable-controllers=false", gates)
+	startAs(t, "kruise-manager", "--enable-webhooks=false", gates)
+	rolloutWorks(t)
+	labelledNamespace(t)
+	pullJobWorks(t, namespace(t, nil))
+	expect(t, webhookUser, false, "create pods -A", "patch pods -A", "delete pods -A", "patch pods/status -A", "get secrets -n default", "list secrets -n kruise-system",
+		"patch clonesets.apps.kruise.io -A", "list pods -A", "get secrets -n kruise-daemon-config")
+	expect(t, managerUser, false, "update secrets --name kruise-webhook-certs -n kruise-system", "patch customresourcedefinitions.apiextensions.k8s.io --name clonesets.apps.kruise.io",
+		"patch mutatingwebhookconfigurations.admissionregistration.k8s.io --name kruise-mutating-webhook-configuration")
+	for _, user := range []string{managerUser, webhookUser} {
+		used, refused := auditedRights(t, user, from)
+		if len(used) == 0 && theLab.AuditLog() != "" {
+			t.Errorf("%s has not asked for anything", user)
+		}
+		for right, uri := range refused {
+			if !used[right] {
+				t.Errorf("forbidden for %s: %s: %s", user, right, uri)
+			}
+		}
+	}
 }
 
 // rolloutWorks lets the manager bring up a CloneSet and update it in place.
@@ -268,7 +302,7 @@ func aggregatedRoles(t *testing.T) {
 			Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: "user-" + role}},
 		}))
 	}
-	eventually(t, "aggregation", func() error {
+	await.That(t, "aggregation", func() error {
 		return unless(can(t, "user-admin", "create clonesets.apps.kruise.io -n "+ns), "admin may not create CloneSets")
 	})
 	namespaced, _ := ourKinds(t)
@@ -356,6 +390,7 @@ func valueSets(t *testing.T) {
 		"external certificates": {"--set", "crds.managed=false,certManager.enabled=true"},
 		"monitoring":            {"--set", "crds.managed=false,monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true,monitoring.grafanaDashboard.enabled=true,metrics.secure=true"},
 		"placement":             {"--set", "crds.managed=false,manager.nodePlacement=control-plane,manager.hostNetwork=true,daemon.credentialProvider.enable=true,daemon.socketFile=containerd/containerd.sock,webhookConfiguration.aksIntegration=true,installation.protectNamespaces=true"},
+		"separate controllers":  {"--set", "crds.managed=false,manager.separateControllers.enabled=true,metrics.secure=true"},
 		"no agent":              {"--set", `crds.managed=false,featureGates=KruiseDaemon=false\,PodWebhook=false`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -405,7 +440,7 @@ func virtualNode(t *testing.T) {
 		node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
 		must(t, kube.Create(t.Context(), node))
 		t.Cleanup(func() { _ = kube.Delete(context.Background(), node) })
-		eventually(t, "the node is ready", func() error {
+		await.That(t, "the node is ready", func() error {
 			must(t, kube.Get(t.Context(), client.ObjectKeyFromObject(node), node))
 			node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady, Status: corev1.ConditionTrue}}
 			return kube.Status().Update(t.Context(), node)
@@ -420,7 +455,7 @@ func virtualNode(t *testing.T) {
 		}
 		return out
 	}
-	eventually(t, "the other node has an agent and a NodeImage", func() error {
+	await.That(t, "the other node has an agent and a NodeImage", func() error {
 		if !agents()["real"] {
 			return errors.New("no agent")
 		}
@@ -453,7 +488,7 @@ func guardRefuses(t *testing.T) {
 		return string(out), err
 	}
 	ns := namespace(t, nil)
-	eventually(t, "the cluster is clean", func() error {
+	await.That(t, "the cluster is clean", func() error {
 		out, err := guard()
 		return unless(err == nil && strings.Contains(out, "cluster is clean, ready to delete kruise"), "%v: %s", err, out)
 	})
@@ -469,7 +504,7 @@ func guardRefuses(t *testing.T) {
 			t.Errorf("with a %s: %v: %s", kind, err, out)
 		}
 		must(t, kube.Delete(t.Context(), obj))
-		eventually(t, kind+" goes", func() error {
+		await.That(t, kind+" goes", func() error {
 			err := kube.Get(t.Context(), client.ObjectKeyFromObject(obj), obj)
 			return unless(apierrors.IsNotFound(err), "%v", err)
 		})
@@ -479,7 +514,7 @@ func guardRefuses(t *testing.T) {
 	}
 	// A guard that cannot look does not say that there is nothing.
 	must(t, kube.Delete(t.Context(), o["ClusterRoleBinding/kruise-helm-hook-rolebinding"].DeepCopy()))
-	eventually(t, "without rights the guard refuses", func() error {
+	await.That(t, "without rights the guard refuses", func() error {
 		out, err := guard()
 		return unless(err != nil && strings.Contains(out, "cannot tell whether there are clonesets"), "%v: %s", err, out)
 	})
@@ -498,7 +533,7 @@ func kustomize(t *testing.T) {
 	} {
 		must(t, kube.Get(t.Context(), client.ObjectKey{Namespace: "kruise-system", Name: key}, obj))
 	}
-	eventually(t, "the agents are scheduled", func() error {
+	await.That(t, "the agents are scheduled", func() error {
 		var ds appsv1.DaemonSet
 		must(t, kube.Get(t.Context(), client.ObjectKey{Namespace: "kruise-system", Name: "kruise-daemon"}, &ds))
 		return unless(ds.Status.NumberReady == 3, "%+v", ds.Status)

@@ -27,6 +27,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/chart"
 	"kruise.io/kruise/test/cluster"
 	"kruise.io/kruise/test/lab"
@@ -51,7 +52,7 @@ func newCloneSet(ns, name string, replicas int32) *v1beta1.CloneSet {
 
 func change(t *testing.T, cs *v1beta1.CloneSet, f func()) {
 	t.Helper()
-	eventually(t, "the CloneSet can be changed", func() error {
+	await.That(t, "the CloneSet can be changed", func() error {
 		if err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs); err != nil {
 			return err
 		}
@@ -62,7 +63,7 @@ func change(t *testing.T, cs *v1beta1.CloneSet, f func()) {
 
 func settled(t *testing.T, cs *v1beta1.CloneSet, n int32) {
 	t.Helper()
-	eventually(t, "the CloneSet is settled", func() error {
+	await.That(t, "the CloneSet is settled", func() error {
 		err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs)
 		if s := cs.Status; err == nil && (s.ObservedGeneration != cs.Generation || s.Replicas != n || s.UpdatedReadyReplicas != n) {
 			err = fmt.Errorf("status %+v", s)
@@ -110,7 +111,7 @@ func pullJobWorks(t *testing.T, ns string) {
 		Data: map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{}}`)},
 	}))
 	var nodes v1beta1.NodeImageList
-	eventually(t, "every node has a NodeImage", func() error {
+	await.That(t, "every node has a NodeImage", func() error {
 		must(t, kube.List(t.Context(), &nodes))
 		return unless(len(nodes.Items) == 3, "%d", len(nodes.Items))
 	})
@@ -121,7 +122,7 @@ func pullJobWorks(t *testing.T, ns string) {
 	}}
 	must(t, kube.Create(t.Context(), job))
 	agent := as(t, daemonUser, nil)
-	eventually(t, "the agents can read the copy of the secret", func() error {
+	await.That(t, "the agents can read the copy of the secret", func() error {
 		must(t, kube.List(t.Context(), &nodes))
 		for i := range nodes.Items {
 			for _, image := range nodes.Items[i].Spec.Images {
@@ -132,7 +133,7 @@ func pullJobWorks(t *testing.T, ns string) {
 		}
 		return errors.New("no NodeImage names one")
 	})
-	eventually(t, "the job succeeds", func() error {
+	await.That(t, "the job succeeds", func() error {
 		if err := answerPulls(t); err != nil {
 			return err
 		}
@@ -161,7 +162,7 @@ func everyRightIsUsed(t *testing.T) {
 	o, err := chart.Template(t.Context(), "--set", "crds.managed=false")
 	must(t, err)
 	useEverything(t)
-	used, refused := auditedRights(t)
+	used, refused := auditedRights(t, managerUser, 0)
 	for _, key := range slices.Sorted(maps.Keys(o)) {
 		u := o[key]
 		if !strings.HasSuffix(u.GetKind(), "Role") || !ofManager(t, o, u) {
@@ -209,13 +210,28 @@ func reading(verb string) string {
 	return verb
 }
 
-// auditedRights returns what the manager's ServiceAccount asked for and got, and a URI of what it did not get.
-func auditedRights(t *testing.T) (used map[string]bool, refused map[string]string) {
+// auditEnd is where the audit log ends now.
+func auditEnd(t *testing.T) int64 {
+	t.Helper()
+	if theLab.AuditLog() == "" {
+		return 0
+	}
+	end, err := lab.AuditEnd(theLab.AuditLog())
+	must(t, err)
+	return end
+}
+
+// auditedRights returns what a ServiceAccount asked for and got since a place in the audit log, and a URI of what it did
+// not get.
+func auditedRights(t *testing.T, user string, from int64) (used map[string]bool, refused map[string]string) {
 	t.Helper()
 	used, refused = map[string]bool{}, map[string]string{}
-	for e, err := range lab.AuditEntries(theLab.AuditLog(), 0) {
+	if theLab.AuditLog() == "" {
+		return used, refused
+	}
+	for e, err := range lab.AuditEntries(theLab.AuditLog(), from) {
 		must(t, err)
-		if e.User != managerUser {
+		if e.User != user {
 			continue
 		}
 		resource := e.Resource
@@ -284,7 +300,7 @@ func useEverything(t *testing.T) {
 		cs.Spec.Replicas, cs.Spec.ScaleStrategy.PodsToDelete = new(int32(2)), []string{pods.Items[0].Name}
 	})
 	settled(t, cs, 2)
-	eventually(t, "podsToDelete is emptied", func() error {
+	await.That(t, "podsToDelete is emptied", func() error {
 		must(t, kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs))
 		return unless(len(cs.Spec.ScaleStrategy.PodsToDelete) == 0, "%v", cs.Spec.ScaleStrategy.PodsToDelete)
 	})
@@ -313,7 +329,7 @@ func useEverything(t *testing.T) {
 		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "i"}, {Name: "b", Image: "i"}}},
 	}
 	must(t, kube.Create(t.Context(), ordered))
-	eventually(t, "jobs and requests end and go, containers are let go", func() error {
+	await.That(t, "jobs and requests end and go, containers are let go", func() error {
 		if err := answerPulls(t); err != nil {
 			return err
 		}
@@ -330,19 +346,19 @@ func useEverything(t *testing.T) {
 	ready := node.Status
 	must(t, kube.Create(t.Context(), node))
 	image := &v1beta1.NodeImage{}
-	eventually(t, "the node is ready", func() error {
+	await.That(t, "the node is ready", func() error {
 		must(t, kube.Get(t.Context(), client.ObjectKeyFromObject(node), node))
 		node.Status.Conditions = ready.Conditions
 		return kube.Status().Update(t.Context(), node)
 	})
-	eventually(t, "the node has a NodeImage", func() error { return kube.Get(t.Context(), client.ObjectKey{Name: "brief"}, image) })
+	await.That(t, "the node has a NodeImage", func() error { return kube.Get(t.Context(), client.ObjectKey{Name: "brief"}, image) })
 	must(t, kube.Delete(t.Context(), node))
-	eventually(t, "the NodeImage goes", func() error {
+	await.That(t, "the NodeImage goes", func() error {
 		err := kube.Get(t.Context(), client.ObjectKey{Name: "brief"}, image)
 		return unless(apierrors.IsNotFound(err), "%v", err)
 	})
 	must(t, kube.Delete(t.Context(), cs))
-	eventually(t, "the pods go", func() error {
+	await.That(t, "the pods go", func() error {
 		must(t, kube.List(t.Context(), &pods, client.InNamespace(ns), client.MatchingLabels{"app": "web"}))
 		return unless(len(pods.Items) == 0, "%d", len(pods.Items))
 	})
@@ -353,7 +369,7 @@ func pieceIsMissing(t *testing.T, m *cluster.Manager) {
 	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "kruise-manager-pullsecret-role"}}
 	must(t, kube.Get(t.Context(), client.ObjectKeyFromObject(role), role))
 	must(t, kube.Delete(t.Context(), role))
-	eventually(t, "the right is gone", func() error {
+	await.That(t, "the right is gone", func() error {
 		return unless(!can(t, managerUser, "get secrets -n default"), "the manager may still get secrets")
 	})
 	ns := namespace(t, nil)
@@ -361,7 +377,7 @@ func pieceIsMissing(t *testing.T, m *cluster.Manager) {
 		Image: "registry.example/private:v1", ImagePullJobTemplate: v1beta1.ImagePullJobTemplate{PullSecrets: []string{"registry"}},
 	}}
 	must(t, kube.Create(t.Context(), job))
-	eventually(t, "the missing right is reported", func() error {
+	await.That(t, "the missing right is reported", func() error {
 		resp, err := http.Get(m.Metrics)
 		if err != nil {
 			return err
@@ -377,7 +393,7 @@ func pieceIsMissing(t *testing.T, m *cluster.Manager) {
 	role.ResourceVersion, role.UID = "", ""
 	must(t, kube.Create(t.Context(), role))
 	must(t, kube.Delete(t.Context(), job))
-	eventually(t, "with the right, the job goes", func() error {
+	await.That(t, "with the right, the job goes", func() error {
 		err := kube.Get(t.Context(), client.ObjectKeyFromObject(job), job)
 		return unless(apierrors.IsNotFound(err), "%v", err)
 	})

@@ -12,13 +12,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
@@ -36,7 +34,6 @@ import (
 const (
 	managerUser = "system:serviceaccount:kruise-system:kruise-manager"
 	daemonUser  = "system:serviceaccount:kruise-system:kruise-daemon"
-	patience    = 60 * time.Second
 )
 
 var (
@@ -66,18 +63,6 @@ func helm(t *testing.T, args ...string) string {
 		t.Fatal(err)
 	}
 	return out
-}
-
-// eventually waits until check returns nil; its last error is what the test fails with.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	var last error
-	if err := wait.PollUntilContextTimeout(t.Context(), 100*time.Millisecond, patience, true, func(context.Context) (bool, error) {
-		last = check()
-		return last == nil, nil
-	}); err != nil {
-		t.Fatalf("%s: %v", what, last)
-	}
 }
 
 func must(t *testing.T, err error) {
@@ -133,9 +118,15 @@ func kubeconfigOf(t *testing.T, account string) string {
 // startManager runs a manager with nothing but the rights of its ServiceAccount until the test ends.
 func startManager(t *testing.T, args ...string) *cluster.Manager {
 	t.Helper()
+	return startAs(t, "kruise-manager", args...)
+}
+
+// startAs runs a manager with the rights of any ServiceAccount of kruise-system.
+func startAs(t *testing.T, account string, args ...string) *cluster.Manager {
+	t.Helper()
 	t.Setenv("WEBHOOK_CERT_WRITER", "secret") // beside the cluster, files would be the default
 	c := &cluster.Cluster{Lab: theLab, Client: kube}
-	m, err := c.StartManager(t.Context(), append([]string{"--kubeconfig=" + kubeconfigOf(t, "kruise-manager"), "--nodeimage-creation-delay=0s", "--v=1"}, args...)...)
+	m, err := c.StartManager(t.Context(), append([]string{"--kubeconfig=" + kubeconfigOf(t, account), "--nodeimage-creation-delay=0s", "--v=1"}, args...)...)
 	must(t, err)
 	t.Cleanup(func() {
 		if err := m.Stop(); err != nil {

@@ -23,6 +23,7 @@ import (
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/install"
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/cluster"
 )
 
@@ -77,7 +78,7 @@ func TestUpgradeFromOpenKruise(t *testing.T) {
 		t.Fatal(err)
 	}
 	replicas(t, 2)
-	eventually(t, 30*time.Second, "the configuration is ours", func() error {
+	await.That(t, "the configuration is ours", func() error {
 		m := mutating(t)
 		names := map[string]bool{}
 		for _, w := range m.Webhooks {
@@ -130,18 +131,18 @@ func TestSecretDeleted_S_platform_3(t *testing.T) {
 	if err := kube.Delete(t.Context(), before); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "the Secret is there again", func() error {
+	await.That(t, "the Secret is there again", func() error {
 		var s corev1.Secret
 		return kube.Get(t.Context(), client.ObjectKeyFromObject(before), &s)
 	})
-	eventually(t, 10*time.Second, "configurations carry the new CA", func() error {
+	await.That(t, "configurations carry the new CA", func() error {
 		data := secret(t).Data
 		if bytes.Equal(data[certs.CACert], before.Data[certs.CACert]) {
 			return errors.New("the CA is the old one")
 		}
 		return injected(t, data[certs.CACert])
 	})
-	eventually(t, 40*time.Second, "the old CA and the old certificate are gone", func() error {
+	await.That(t, "the old CA and the old certificate are gone", func() error {
 		data := secret(t).Data
 		if n := bytes.Count(data[certs.CACert], []byte("BEGIN CERTIFICATE")); n != 1 {
 			return fmt.Errorf("%d CAs", n)
@@ -175,7 +176,7 @@ func TestLongLivedCertificate_S_platform_4(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, options(t))
-	eventually(t, time.Minute, "the certificate is replaced", func() error {
+	await.That(t, "the certificate is replaced", func() error {
 		data := secret(t).Data
 		if bytes.Equal(data[certs.ServerCert], old[certs.ServerCert]) {
 			return errors.New("it is not")
@@ -223,7 +224,7 @@ func TestConfigurationsRepaired_S_platform_6(t *testing.T) {
 	if err := kube.Update(t.Context(), v); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "the CA is back", func() error { return injected(t, bundle) })
+	await.That(t, "the CA is back", func() error { return injected(t, bundle) })
 	if got := validating(t).Webhooks[0].NamespaceSelector; got == nil || got.MatchLabels["mine"] != "yes" {
 		t.Errorf("the selector was not preserved: %v", got)
 	}
@@ -241,7 +242,7 @@ func TestConfigurationDeleted_S_platform_7(t *testing.T) {
 	if err := kube.Delete(t.Context(), validating(t)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, "the manager tells", func() error {
+	await.That(t, "the manager tells", func() error {
 		if err := m.SyncError(); err == nil || !strings.Contains(err.Error(), "kruise-validating-webhook-configuration") {
 			return fmt.Errorf("it says: %w", err)
 		}
@@ -251,7 +252,7 @@ func TestConfigurationDeleted_S_platform_7(t *testing.T) {
 		t.Errorf("the manager is not ready any more: %v", err)
 	}
 	reinstall(t, install.Options{})
-	eventually(t, 15*time.Second, "the CA is injected", func() error { return injected(t, secret(t).Data[certs.CACert]) })
+	await.That(t, "the CA is injected", func() error { return injected(t, secret(t).Data[certs.CACert]) })
 }
 
 func TestHostMode_S_platform_8(t *testing.T) {
@@ -294,7 +295,7 @@ func TestExternalCertificates_S_platform_9(t *testing.T) {
 	}
 	o.Gates, o.WebhookInitializeTimeout = g, 2*time.Second
 	m, ended := launch(t, o)
-	eventually(t, 10*time.Second, "it is not ready and says why", func() error {
+	await.That(t, "it is not ready and says why", func() error {
 		err := m.Ready(t.Context())
 		if err == nil || !strings.Contains(err.Error(), "kruise-mutating-webhook-configuration") {
 			return fmt.Errorf("it says: %w", err)
@@ -317,7 +318,7 @@ func TestExternalCertificates_S_platform_9(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	eventually(t, 15*time.Second, "it is ready", func() error {
+	await.That(t, "it is ready", func() error {
 		select {
 		case err := <-ended:
 			t.Fatal(err)

@@ -26,6 +26,7 @@ import (
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/install"
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/lab"
 )
 
@@ -108,7 +109,7 @@ func TestClientCA_S_security_31(t *testing.T) {
 	o.Webhook.ClientCAFile = ca
 	m := run(t, o)
 
-	eventually(t, 20*time.Second, "the apiserver's request is admitted", func() error { return kube.Create(t.Context(), cloneSetNone("certified")) })
+	await.That(t, "the apiserver's request is admitted", func() error { return kube.Create(t.Context(), cloneSetNone("certified")) })
 	got := &appsv1beta1.CloneSet{}
 	if err := kube.Get(t.Context(), client.ObjectKey{Namespace: "default", Name: "certified"}, got); err != nil || got.Spec.RevisionHistoryLimit == nil {
 		t.Errorf("it was not defaulted: %v", err)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"testing"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -35,12 +34,11 @@ func newBalancer(t *testing.T) *cluster.Balancer {
 // freeAddr is an address that nothing listens on.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := cluster.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return addr
 }
 
 func secret(t *testing.T) *corev1.Secret {

@@ -27,6 +27,7 @@ import (
 	"kruise.io/kruise/internal/manager"
 	"kruise.io/kruise/internal/manager/install"
 	"kruise.io/kruise/internal/manager/webhooks"
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/lab"
 )
 
@@ -118,7 +119,7 @@ type running struct {
 func run(t *testing.T, o *manager.Options) *running {
 	t.Helper()
 	m, ended := launch(t, o)
-	eventually(t, 30*time.Second, "the manager is ready", func() error {
+	await.That(t, "the manager is ready", func() error {
 		select {
 		case err := <-ended:
 			t.Fatalf("the manager ended: %v", err)
@@ -148,20 +149,4 @@ func launch(t *testing.T, o *manager.Options) (*running, <-chan error) {
 	stop := func() error { cancel(); <-done; return result }
 	t.Cleanup(func() { _ = stop() })
 	return &running{m, stop}, ended
-}
-
-// eventually calls f every 100 ms until it returns nil.
-func eventually(t *testing.T, limit time.Duration, what string, f func() error) {
-	t.Helper()
-	deadline := time.Now().Add(limit)
-	for {
-		err := f()
-		if err == nil {
-			return
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %s: %s: %v", limit, what, err)
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
 }

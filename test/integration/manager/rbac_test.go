@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +15,7 @@ import (
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/manager/install"
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/lab"
 )
 
@@ -48,7 +48,7 @@ func TestLeastPrivilege(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = kube.Delete(context.Background(), cs) })
 	change := func(f func()) {
-		eventually(t, 10*time.Second, "the CloneSet can be changed", func() error {
+		await.That(t, "the CloneSet can be changed", func() error {
 			if err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs); err != nil {
 				return err
 			}
@@ -57,7 +57,7 @@ func TestLeastPrivilege(t *testing.T) {
 		})
 	}
 	settled := func(n int32) {
-		eventually(t, 60*time.Second, "the CloneSet is settled", func() error {
+		await.That(t, "the CloneSet is settled", func() error {
 			err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs)
 			if s := cs.Status; err == nil && (s.ObservedGeneration != cs.Generation || s.Replicas != n || s.UpdatedReadyReplicas != n) {
 				err = fmt.Errorf("status %+v", s)
@@ -73,7 +73,7 @@ func TestLeastPrivilege(t *testing.T) {
 	if err := kube.Delete(t.Context(), secret(t)); err != nil { // rotation needs rights, too
 		t.Fatal(err)
 	}
-	eventually(t, 40*time.Second, "certificates are made anew", func() error {
+	await.That(t, "certificates are made anew", func() error {
 		var s corev1.Secret
 		if err := kube.Get(t.Context(), client.ObjectKey{Namespace: "kruise-system", Name: "kruise-webhook-certs"}, &s); err != nil {
 			return err

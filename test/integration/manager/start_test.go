@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -17,6 +16,7 @@ import (
 	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/install"
+	"kruise.io/kruise/test/await"
 )
 
 func get(url string) (int, string, error) {
@@ -40,7 +40,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("%s: %d %s %v", path, code, body, err)
 		}
 	}
-	eventually(t, 10*time.Second, "the leader gauge is 1", func() error {
+	await.That(t, "the leader gauge is 1", func() error {
 		_, body, err := get("http://" + m.MetricsAddr() + "/metrics")
 		if err == nil && !strings.Contains(body, "kruise_manager_is_leader 1") {
 			err = fmt.Errorf("it is not")
@@ -51,7 +51,7 @@ func TestRun(t *testing.T) {
 	if err := kube.Create(t.Context(), cs); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "the CloneSet is ready", func() error {
+	await.That(t, "the CloneSet is ready", func() error {
 		err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), cs)
 		if err == nil && cs.Status.ReadyReplicas != 1 {
 			err = fmt.Errorf("status %+v", cs.Status)
@@ -73,7 +73,7 @@ func TestLease_S_platform_34(t *testing.T) {
 		o := options(t)
 		o.LeaderElection.ID = id
 		m := run(t, o)
-		eventually(t, 20*time.Second, "the Lease names its holder", func() error {
+		await.That(t, "the Lease names its holder", func() error {
 			var l coordinationv1.Lease
 			err := kube.Get(t.Context(), client.ObjectKey{Namespace: "kruise-system", Name: id}, &l)
 			if err == nil && (l.Spec.HolderIdentity == nil || *l.Spec.HolderIdentity == "") {
@@ -97,7 +97,7 @@ func TestGates_S_platform_12(t *testing.T) {
 	o := options(t)
 	o.Gates = off
 	m := run(t, o)
-	eventually(t, 20*time.Second, "the pod webhook is gone", func() error {
+	await.That(t, "the pod webhook is gone", func() error {
 		if _, ok := clientConfigs(t)["mpod.kb.io"]; ok {
 			return fmt.Errorf("it is there")
 		}
@@ -110,7 +110,7 @@ func TestGates_S_platform_12(t *testing.T) {
 		t.Fatal(err)
 	}
 	run(t, options(t))
-	eventually(t, 20*time.Second, "the pod webhook is back", func() error {
+	await.That(t, "the pod webhook is back", func() error {
 		if c, ok := clientConfigs(t)["mpod.kb.io"]; !ok || len(c.CABundle) == 0 {
 			return fmt.Errorf("it is not")
 		}
@@ -133,7 +133,7 @@ func TestConversion(t *testing.T) {
 		t.Fatal(err)
 	}
 	old.Spec.Template.Labels["version"] = "v1alpha1"
-	eventually(t, 10*time.Second, "it can be written in v1alpha1", func() error {
+	await.That(t, "it can be written in v1alpha1", func() error {
 		if err := kube.Get(t.Context(), client.ObjectKeyFromObject(cs), &old); err != nil {
 			return err
 		}

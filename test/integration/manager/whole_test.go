@@ -14,6 +14,7 @@ import (
 
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/install"
+	"kruise.io/kruise/test/await"
 )
 
 // TestFreshInstall_S_platform_1 installs every CRD, which makes later starts of managers slow: it is in the last file for that reason.
@@ -68,9 +69,9 @@ func TestAtRest(t *testing.T) {
 	}
 	begin := time.Now()
 	p := startProcess(t, bin, webhook, number, "--feature-gates=ImagePullJobGate=true")
-	eventually(t, time.Minute, "the manager is ready", p.ready)
+	await.That(t, "the manager is ready", p.ready)
 	took := time.Since(begin)
-	eventually(t, 30*time.Second, "it leads", func() error {
+	await.That(t, "it leads", func() error {
 		if p.leader() != 1 {
 			return errors.New("it does not")
 		}

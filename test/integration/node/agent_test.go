@@ -21,7 +21,6 @@ import (
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"k8s.io/client-go/rest"
 	"k8s.io/klog/v2"
 	"k8s.io/utils/ptr"
@@ -30,10 +29,9 @@ import (
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/node"
 	"kruise.io/kruise/internal/node/cri/fakecri"
+	"kruise.io/kruise/test/await"
+	"kruise.io/kruise/test/cluster"
 )
-
-// patience bounds every wait for something that must happen.
-const patience = 4 * time.Minute
 
 // world is a test's view of the cluster: one namespace, and short names.
 type world struct {
@@ -74,13 +72,8 @@ func (w *world) must(err error) {
 // eventually waits until check returns nil.
 func (w *world) eventually(what string, check func() error) {
 	w.Helper()
-	var last error
-	err := wait.PollUntilContextTimeout(w.ctx, 50*time.Millisecond, patience, true, func(context.Context) (bool, error) {
-		last = check()
-		return last == nil, nil
-	})
-	if err != nil {
-		w.Fatalf("not %s: %v", what, last)
+	if err := await.Nil(w.ctx, check); err != nil {
+		w.Fatalf("not %s: %v", what, err)
 	}
 }
 
@@ -153,7 +146,7 @@ func (a *agent) start(change ...options) {
 		select {
 		case err := <-ended:
 			return err
-		case <-time.After(10 * time.Second): // S_node_agent_16
+		case <-time.After(30 * time.Second): // S_node_agent_16
 			return errors.New("the agent does not end")
 		}
 	})
@@ -329,12 +322,11 @@ func (n *noting) Unwrap() http.ResponseWriter { return n.ResponseWriter }
 // freeAddr returns an address that nobody listens on.
 func freeAddr(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := cluster.FreeAddr()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = l.Close() }()
-	return l.Addr().String()
+	return addr
 }
 
 func body(address string) (int, string) {

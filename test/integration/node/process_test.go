@@ -64,7 +64,7 @@ func (w *world) startProcess(nodeName string, runtime *fakecri.Server, args ...s
 		select {
 		case err := <-ended:
 			return err
-		case <-time.After(10 * time.Second):
+		case <-time.After(30 * time.Second):
 			_ = p.cmd.Process.Kill()
 			return errors.New("it does not end")
 		}

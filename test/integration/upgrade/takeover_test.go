@@ -3,12 +3,10 @@
 package upgrade
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/google/go-cmp/cmp"
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -17,15 +15,12 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
-	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/lab"
 )
-
-// patience bounds each wait.
-const patience = time.Minute
 
 // TestTakesOverOpenKruise starts our manager, with the gates of OpenKruise's chart, where OpenKruise's was. Nothing may be
 // restarted, recreated or written that works; a rollout in progress goes on where it was.
@@ -40,7 +35,7 @@ func TestTakesOverOpenKruise(t *testing.T) {
 	must(t, err)
 	t.Cleanup(func() { _ = m.Stop() })
 	for _, list := range []client.ObjectList{&v1beta1.CloneSetList{}, &v1beta1.NodeImageList{}, &v1beta1.ImagePullJobList{}, &v1beta1.ImageListPullJobList{}} {
-		eventually(t, "the apiserver has our manager convert", func() error { return kruise.Client.List(t.Context(), list) })
+		await.That(t, "the apiserver has our manager convert", func() error { return kruise.Client.List(t.Context(), list) })
 	}
 	for _, name := range []string{"web", "db", "api"} {
 		looked(t, name)
@@ -67,7 +62,7 @@ func TestTakesOverOpenKruise(t *testing.T) {
 		}
 	})
 	t.Run("image jobs stay", func(t *testing.T) {
-		eventually(t, "the image jobs were looked at", func() error { return imageJobsSeen(t) })
+		await.That(t, "the image jobs were looked at", func() error { return imageJobsSeen(t) })
 		if diff := cmp.Diff(jobs, imageJobs(t)); diff != "" {
 			t.Errorf("image jobs and NodeImage before and after:\n%s", diff)
 		}
@@ -83,19 +78,6 @@ func must(t *testing.T, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
-	}
-}
-
-// eventually waits until check returns nil.
-func eventually(t *testing.T, what string, check func() error) {
-	t.Helper()
-	var last error
-	err := wait.PollUntilContextTimeout(t.Context(), 50*time.Millisecond, patience, true, func(context.Context) (bool, error) {
-		last = check()
-		return last == nil, nil
-	})
-	if err != nil {
-		t.Fatalf("%s: %v (%v)", what, last, err)
 	}
 }
 
@@ -171,7 +153,7 @@ func patch(t *testing.T, name, body string) *v1beta1.CloneSet {
 func looked(t *testing.T, name string) {
 	t.Helper()
 	cs := patch(t, name, `{"spec":{"revisionHistoryLimit":9}}`)
-	eventually(t, "the controller looks at "+name, func() error {
+	await.That(t, "the controller looks at "+name, func() error {
 		if seen := get(t, name).Status.ObservedGeneration; seen < cs.Generation {
 			return fmt.Errorf("generation %d is observed, not %d", seen, cs.Generation)
 		}
@@ -196,7 +178,7 @@ func managerWrites(t *testing.T, from int64) []string {
 }
 
 func configurationsAreOurs(t *testing.T, c client.Client) {
-	eventually(t, "webhooks of features that do not exist are gone, the others call us", func() error {
+	await.That(t, "webhooks of features that do not exist are gone, the others call us", func() error {
 		var m admissionv1.MutatingWebhookConfiguration
 		if err := c.Get(t.Context(), client.ObjectKey{Name: "kruise-mutating-webhook-configuration"}, &m); err != nil {
 			return err
@@ -238,7 +220,7 @@ func kubelet(t *testing.T, c client.Client, name string) {
 func inService(t *testing.T, c client.Client, name, revision string) {
 	t.Helper()
 	p := &corev1.Pod{}
-	eventually(t, "pod "+name+" is put back into service", func() error {
+	await.That(t, "pod "+name+" is put back into service", func() error {
 		if err := c.Get(t.Context(), client.ObjectKey{Namespace: "shop", Name: name}, p); err != nil {
 			return err
 		}
@@ -261,7 +243,7 @@ func inService(t *testing.T, c client.Client, name, revision string) {
 func updateEnds(t *testing.T, c client.Client) {
 	kubelet(t, c, "api-bn2fs")
 	inService(t, c, "api-bn2fs", "api-"+revisionHash(revisionData("api", "registry.example/api:v2")))
-	eventually(t, "the status of api says so", func() error {
+	await.That(t, "the status of api says so", func() error {
 		if s := get(t, "api").Status; s.UpdatedAvailableReplicas != 1 {
 			return fmt.Errorf("%+v", s)
 		}
@@ -275,7 +257,7 @@ func rolloutGoesOn(t *testing.T, c client.Client, before map[string]string) {
 	done := map[string]bool{}
 	for range 2 { // maxUnavailable 20% of 3 is one at a time
 		var next string
-		eventually(t, "one of the old pods is updated", func() error {
+		await.That(t, "one of the old pods is updated", func() error {
 			var pods corev1.PodList
 			if err := c.List(t.Context(), &pods, client.InNamespace("shop"), client.MatchingLabels{"app": "web"}); err != nil {
 				return err
@@ -292,7 +274,7 @@ func rolloutGoesOn(t *testing.T, c client.Client, before map[string]string) {
 		inService(t, c, next, revision)
 		done[next] = true
 	}
-	eventually(t, "web is rolled out", func() error {
+	await.That(t, "web is rolled out", func() error {
 		if s := get(t, "web").Status; s.UpdatedAvailableReplicas != 3 || s.CurrentRevision != revision {
 			return fmt.Errorf("%+v", s)
 		}
@@ -315,7 +297,7 @@ func claimsAreKnown(t *testing.T) {
 	patch(t, "db", `{"spec":{"replicas":0}}`)
 	claim := &unstructured.Unstructured{}
 	claim.SetGroupVersionKind(schema.GroupVersionKind{Version: "v1", Kind: "PersistentVolumeClaim"})
-	eventually(t, "pod and claim are deleted", func() error {
+	await.That(t, "pod and claim are deleted", func() error {
 		err := kruise.Client.Get(t.Context(), client.ObjectKey{Namespace: "shop", Name: "data-db-x5k8c"}, claim)
 		if err == nil && claim.GetDeletionTimestamp() == nil {
 			return fmt.Errorf("the claim is there")
