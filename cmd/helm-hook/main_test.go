@@ -132,6 +132,9 @@ func TestTest(t *testing.T) {
 	if out, err := hook(t, works(), args...); err != nil || strings.Count(out, "ok:") != 4 {
 		t.Errorf("%v\n%s", err, out)
 	}
+	if out, err := hook(t, works(), append(args, "-separate-controllers", "-timeout=500ms")...); err == nil || !strings.Contains(err.Error(), "kruise-controllers") {
+		t.Errorf("without the controllers' Deployment: %v\n%s", err, out)
+	}
 	for path, broken := range map[string]any{
 		manager: map[string]any{"spec": map[string]any{"replicas": 2}, "status": map[string]any{"availableReplicas": 1, "updatedReplicas": 2}},
 		agents:  map[string]any{"status": map[string]any{"desiredNumberScheduled": 3, "numberAvailable": 2}},

@@ -18,16 +18,30 @@ type check struct {
 	f    func(context.Context, *apiserver) error
 }
 
+// installation is what the chart was told to install.
+type installation struct {
+	namespace string
+	agents    string // their namespace; empty without agents
+	separate  bool   // controllers and webhooks are two Deployments
+}
+
 // test checks an installation and says what works; it waits up to limit for what does not work yet.
-func test(ctx context.Context, at *apiserver, out io.Writer, namespace, agents string, limit time.Duration) error {
+func test(ctx context.Context, at *apiserver, out io.Writer, i installation, limit time.Duration) error {
+	namespace, agents := i.namespace, i.agents
+	deployment := func(name string) func(context.Context, *apiserver) error {
+		return func(ctx context.Context, at *apiserver) error {
+			return available(ctx, at, "/apis/apps/v1/namespaces/"+namespace+"/deployments/"+name)
+		}
+	}
 	checks := []check{
-		{"the manager's replicas are available", func(ctx context.Context, at *apiserver) error {
-			return available(ctx, at, "/apis/apps/v1/namespaces/"+namespace+"/deployments/kruise-controller-manager")
-		}},
+		{"the manager's replicas are available", deployment("kruise-controller-manager")},
 		{"CustomResourceDefinitions are established and know the CA of their conversion", definitions},
 		{"a wrong CloneSet is refused by the webhook, in both versions", func(ctx context.Context, at *apiserver) error {
 			return errors.Join(refused(ctx, at, namespace, "v1alpha1"), refused(ctx, at, namespace, "v1beta1"))
 		}},
+	}
+	if i.separate {
+		checks = append(checks, check{"the controllers' replicas are available", deployment("kruise-controllers")})
 	}
 	if agents != "" {
 		checks = append(checks, check{"the agents are available", func(ctx context.Context, at *apiserver) error {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"k8s.io/klog/v2"
 	ctrl "sigs.k8s.io/controller-runtime"
 
+	"kruise.io/kruise/internal/imagepull/credentials"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/node"
 )
@@ -25,6 +27,10 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	o := node.Options{NodeName: os.Getenv("NODE_NAME"), SocketDir: "/hostvarrun", ConfigNamespace: os.Getenv("KRUISE_DAEMON_CONFIG_NS"), Log: klog.Background()}
+	// The kubelet tells pods of the Service's namespace where it is, so that no cluster DNS is needed.
+	if host := os.Getenv("KRUISE_WEBHOOK_SERVICE_SERVICE_HOST"); host != "" {
+		o.BrokerAddress = net.JoinHostPort(host, os.Getenv("KRUISE_WEBHOOK_SERVICE_SERVICE_PORT"))
+	}
 	if o.ConfigNamespace == "" {
 		o.ConfigNamespace = "kruise-daemon-config"
 	}
@@ -63,11 +69,17 @@ func parse(args []string, o *node.Options) (kubeconfig string, err error) {
 	fs.StringVar(&o.SocketDir, "socket-dir", o.SocketDir, "Directory that the host's sockets are mounted at.")
 	fs.StringSliceVar(&o.Endpoints, "runtime-endpoint", nil, "CRI endpoints such as unix:///run/containerd/containerd.sock, instead of looking for sockets.")
 	fs.IntVar(&o.MaxWorkersForPullImage, "max-workers-for-pull-image", -1, "Greatest number of pulls at once; 0 or less means no limit.")
+	fs.IntVar(&o.RestartWorkers, "crr-workers", node.DefaultRestartWorkers, "Pods whose ContainerRecreateRequests are executed at once.")
+	fs.IntVar(&o.MetaWorkers, "container-meta-workers", node.DefaultMetaWorkers, "Pods whose containers are reported at once.")
 	fs.StringVar(&o.PluginConfigFile, "plugin-config-file", "/kruise/CredentialProviderPlugin.yaml", "CredentialProviderConfig of the kubelet's kind; may be missing.")
 	fs.StringVar(&o.PluginBinDir, "plugin-bin-dir", "/kruise/plugins", "Directory of credential provider plugins.")
 	fs.Float64Var(&o.QPS, "rest-config-qps", 0, "Requests per second of each client; 0 means no limit.")
 	fs.IntVar(&o.Burst, "rest-config-burst", 0, "Burst of requests of each client.")
 	fs.StringSliceVar(&o.AllowedRegistries, "allowed-registries", nil, "Hosts or host/path prefixes that images may be pulled from; empty means all.")
+	fs.IntVar(&o.ImageMinFreePercent, "image-min-free-percent", 10, "Pulls wait while less of the filesystem of images is free; 0 means never.")
+	fs.StringVar(&o.SecretDelivery, "secret-delivery", credentials.DeliveryNamespace, "How pull secrets come: namespace has them read as copies, broker has the manager asked for what one image needs. The same as the manager's.")
+	fs.StringVar(&o.BrokerURL, "broker-url", "https://kruise-webhook-service.kruise-system.svc"+credentials.BrokerPath, "Where the manager is asked with --secret-delivery=broker.")
+	fs.StringVar(&o.BrokerDir, "broker-dir", "/kruise/broker", "Directory of a projected volume with ca.crt of ConfigMap "+credentials.CAConfigMap+" and a token of audience "+credentials.BrokerAudience+".")
 	fs.BoolVar(&o.AllowPreStopHost, "allow-prestop-host", false, "Let HTTP preStop hooks name a host other than the pod.")
 	fs.Var(cliflag.NewMapStringBool(&set), "feature-gates", "Comma list of Name=true|false; the same as the manager's.")
 	// Flags that the manager and the agent share in other deployments; without effect here.
@@ -85,6 +97,15 @@ func parse(args []string, o *node.Options) (kubeconfig string, err error) {
 	}
 	if !profile {
 		o.PprofAddr = "0"
+	}
+	if o.SecretDelivery != credentials.DeliveryNamespace && o.SecretDelivery != credentials.DeliveryBroker {
+		return "", fmt.Errorf("--secret-delivery must be namespace or broker, not %q", o.SecretDelivery)
+	}
+	if o.ImageMinFreePercent < 0 || o.ImageMinFreePercent > 100 {
+		return "", fmt.Errorf("--image-min-free-percent must be 0 to 100, not %d", o.ImageMinFreePercent)
+	}
+	if o.RestartWorkers <= 0 || o.MetaWorkers <= 0 {
+		return "", errors.New("--crr-workers and --container-meta-workers must be positive")
 	}
 	if o.Gates, err = gates.FromMap(set); err != nil {
 		return "", fmt.Errorf("--feature-gates: %w", err)

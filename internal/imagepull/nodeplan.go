@@ -127,7 +127,7 @@ func (s *nodeSnapshot) pruneImages(n *appsv1beta1.NodeImage, d *nodeDecision) (c
 			continue
 		}
 		secrets := slices.DeleteFunc(slices.Clone(entry.PullSecrets), func(r appsv1beta1.ReferenceObject) bool {
-			return r.Mode != appsv1beta1.ReferenceModeBatch && s.secretGone(r)
+			return r.Mode == "" && s.secretGone(r)
 		})
 		if len(secrets) < len(entry.PullSecrets) {
 			entry.PullSecrets, changed = secrets, true

@@ -14,7 +14,12 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/imagepull/credentials"
 )
+
+// ReferenceModeBroker is the mode of references to secrets that are not copied: agents ask for what is in them. They
+// name the secret of the job's namespace.
+const ReferenceModeBroker = "broker"
 
 // secretSnapshot is what the plan for one job's pull secrets looks at.
 type secretSnapshot struct {
@@ -30,6 +35,10 @@ type secretSnapshot struct {
 	namespace string
 	// types are the secret types that may be copied; "*" stands for all.
 	types []string
+	// images returns the images of the jobs with these keys; if it is not nil, copies are reduced to their registries.
+	images func(jobs []string) []string
+	// broker: sources are referred to themselves, and what was copied before is given back.
+	broker bool
 }
 
 // secretDecision is what to write, in this order, and what the job may refer to.
@@ -39,14 +48,15 @@ type secretDecision struct {
 	update []*corev1.Secret
 	// references go into the NodeImages.
 	references []appsv1beta1.ReferenceObject
-	// missing are listed secrets that do not exist; unsupported have a type that is not copied.
-	missing, unsupported []string
+	// missing are listed secrets that do not exist; unsupported have a type that is not copied, unreadable hold no docker
+	// configuration.
+	missing, unsupported, unreadable []string
 }
 
 // planSecrets decides about the copies that the agents read for one job (image-pulling 5.5, security 5.3.1).
 func planSecrets(s *secretSnapshot) *secretDecision {
 	d := &secretDecision{}
-	if s.job.Namespace == s.namespace {
+	if s.job.Namespace == s.namespace && !s.broker {
 		for _, name := range s.wanted {
 			d.references = append(d.references, appsv1beta1.ReferenceObject{Namespace: s.namespace, Name: name})
 		}
@@ -60,8 +70,12 @@ func planSecrets(s *secretSnapshot) *secretDecision {
 			d.missing = append(d.missing, name)
 			continue
 		}
-		if !s.copyable(source.Type) {
+		if !copyable(s.types, source.Type) {
 			d.unsupported = append(d.unsupported, name)
+			continue
+		}
+		if s.broker {
+			d.references = append(d.references, appsv1beta1.ReferenceObject{Namespace: s.job.Namespace, Name: name, Mode: ReferenceModeBroker})
 			continue
 		}
 		chosen := s.choose(source)
@@ -73,14 +87,14 @@ func planSecrets(s *secretSnapshot) *secretDecision {
 	for i := range s.copies {
 		c := &s.copies[i]
 		if !used[c.UID] && slices.Contains(referencesOf(c), s.job.String()) {
-			release(d, c, s.job)
+			s.release(d, c)
 		}
 	}
 	return d
 }
 
-func (s *secretSnapshot) copyable(t corev1.SecretType) bool {
-	return slices.Contains(s.types, "*") || slices.Contains(s.types, string(t))
+func copyable(types []string, t corev1.SecretType) bool {
+	return slices.Contains(types, "*") || slices.Contains(types, string(t))
 }
 
 // choose returns the copy of the source to use: one that lists the job already, else the first by name, else nil.
@@ -104,20 +118,26 @@ func (s *secretSnapshot) choose(source *corev1.Secret) *corev1.Secret {
 // claim makes a copy equal to its source and lists the job. A copy that can't be made equal, because its type differs or
 // it is immutable, is replaced.
 func (s *secretSnapshot) claim(d *secretDecision, source, have *corev1.Secret) {
+	var references []string
+	if have != nil {
+		references = referencesOf(have)
+	}
+	if !slices.Contains(references, s.job.String()) {
+		references = append(references, s.job.String())
+	}
+	data, err := s.dataOf(source, references)
+	if err != nil {
+		d.unreadable = append(d.unreadable, source.Name)
+	}
 	if have == nil {
-		c := s.newCopy(source, []string{s.job.String()})
+		c := s.newCopy(source, references, data)
 		d.create = append(d.create, c)
 		d.references = append(d.references, referTo(c))
 		return
 	}
-	references := referencesOf(have)
-	if !slices.Contains(references, s.job.String()) {
-		references = append(references, s.job.String())
-	}
-	data := s.dataOf(source)
 	same := equality.Semantic.DeepEqual(have.Data, data)
 	if have.Type != source.Type || (!same && have.Immutable != nil && *have.Immutable) {
-		c := s.newCopy(source, references)
+		c := s.newCopy(source, references, data)
 		d.delete, d.create = append(d.delete, have), append(d.create, c)
 		d.references = append(d.references, referTo(c))
 		return
@@ -132,7 +152,7 @@ func (s *secretSnapshot) claim(d *secretDecision, source, have *corev1.Secret) {
 }
 
 // newCopy returns a copy whose name follows from the source, so that two jobs at once can't make two.
-func (s *secretSnapshot) newCopy(source *corev1.Secret, references []string) *corev1.Secret {
+func (s *secretSnapshot) newCopy(source *corev1.Secret, references []string, data map[string][]byte) *corev1.Secret {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(source.UID)) // never fails
 	_, _ = h.Write([]byte(source.Namespace + "/" + source.Name))
@@ -146,38 +166,43 @@ func (s *secretSnapshot) newCopy(source *corev1.Secret, references []string) *co
 			},
 		},
 		Type: source.Type,
-		Data: s.dataOf(source),
+		Data: data,
 	}
 	setReferences(c, references)
 	return c
 }
 
-// dataOf returns what is copied of a source: of a docker configuration that alone.
-func (s *secretSnapshot) dataOf(source *corev1.Secret) map[string][]byte {
-	var key string
-	switch source.Type {
-	case corev1.SecretTypeDockerConfigJson:
-		key = corev1.DockerConfigJsonKey
-	case corev1.SecretTypeDockercfg:
-		key = corev1.DockerConfigKey
-	default:
-		return source.Data
+// dataOf returns what is copied of a source for the jobs: of a docker configuration that alone, perhaps reduced.
+func (s *secretSnapshot) dataOf(source *corev1.Secret, jobs []string) (map[string][]byte, error) {
+	key := credentials.KeyOf(source.Type)
+	if key == "" {
+		return source.Data, nil
 	}
-	if v, ok := source.Data[key]; ok {
-		return map[string][]byte{key: v}
+	v, ok := source.Data[key]
+	if !ok {
+		return nil, nil
 	}
-	return nil
+	if s.images != nil {
+		var err error
+		if v, err = credentials.Reduce(source.Type, v, s.images(jobs)); err != nil {
+			return nil, err
+		}
+	}
+	return map[string][]byte{key: v}, nil
 }
 
 // release takes the job off a copy and deletes the copy if that was its last job.
-func release(d *secretDecision, c *corev1.Secret, job types.NamespacedName) {
-	references := slices.DeleteFunc(referencesOf(c), func(r string) bool { return r == job.String() })
+func (s *secretSnapshot) release(d *secretDecision, c *corev1.Secret) {
+	references := slices.DeleteFunc(referencesOf(c), func(r string) bool { return r == s.job.String() })
 	if len(references) == 0 {
 		d.delete = append(d.delete, c)
 		return
 	}
 	c = c.DeepCopy()
 	setReferences(c, references)
+	if data, err := s.dataOf(c, references); err == nil && (c.Immutable == nil || !*c.Immutable) {
+		c.Data = data
+	}
 	d.update = append(d.update, c)
 }
 

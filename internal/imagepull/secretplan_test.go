@@ -104,6 +104,45 @@ func TestSecrets(t *testing.T) {
 		equal(t, "unsupported", d.unsupported, wanted)
 		equal(t, "copies", len(d.create), 0)
 	})
+	t.Run("S_security_21/reduced", func(t *testing.T) {
+		three := source("s1", `{"auths":{"a.example":{"auth":"eDp4"},"b.example":{"auth":"eTp5"},"c.example":{}}}`)
+		images := map[string]string{"ns1/job": "a.example/app", "ns1/job2": "b.example/app"}
+		plan := func(job string, wanted []string, copies ...corev1.Secret) *secretDecision {
+			s := secretsOf(job, wanted, []*corev1.Secret{three}, copies...)
+			s.images = func(jobs []string) (out []string) {
+				for _, j := range jobs {
+					out = append(out, images[j])
+				}
+				return out
+			}
+			return planSecrets(s)
+		}
+		content := func(copies []corev1.Secret) string { return string(copies[0].Data[corev1.DockerConfigJsonKey]) }
+		copies := stored(nil, plan("job", wanted))
+		equal(t, "for one job", content(copies), `{"auths":{"a.example":{"auth":"eDp4"}}}`)
+		equal(t, "type", copies[0].Type, three.Type)
+		copies = stored(copies, plan("job2", wanted, copies...))
+		equal(t, "for two", content(copies), `{"auths":{"a.example":{"auth":"eDp4"},"b.example":{"auth":"eTp5"}}}`)
+		again := plan("job", wanted, copies...)
+		equal(t, "writes when nothing changed", len(again.create)+len(again.update)+len(again.delete), 0)
+		copies = stored(copies, plan("job", nil, copies...))
+		equal(t, "after the first has ended", content(copies), `{"auths":{"b.example":{"auth":"eTp5"}}}`)
+		images["ns1/job2"] = "c.example/app"
+		copies = stored(copies, plan("job2", wanted, copies...))
+		equal(t, "after an edit", content(copies), `{"auths":{"c.example":{}}}`)
+		three.Data[corev1.DockerConfigJsonKey] = []byte("nonsense")
+		d := plan("job2", wanted, copies...)
+		equal(t, "unreadable", d.unreadable, wanted)
+		equal(t, "content", len(stored(copies, d)[0].Data), 0)
+	})
+	t.Run("broker", func(t *testing.T) {
+		s := secretsOf("job", []string{"s1", "gone"}, []*corev1.Secret{s1})
+		s.broker = true
+		d := planSecrets(s)
+		equal(t, "references", d.references, []appsv1beta1.ReferenceObject{{Namespace: "ns1", Name: "s1", Mode: "broker"}})
+		equal(t, "missing", d.missing, []string{"gone"})
+		equal(t, "writes", len(d.create)+len(d.update)+len(d.delete), 0)
+	})
 	t.Run("an immutable copy is replaced", func(t *testing.T) {
 		frozen := *copies[0].DeepCopy()
 		frozen.Immutable = ptr.To(true)

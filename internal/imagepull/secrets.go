@@ -21,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/imagepull/reference"
 )
 
 // secretPeriod is how long pull secrets of a job are not read again: the manager may get, but not watch, the secrets of
@@ -36,6 +37,7 @@ type secretKeeper struct {
 
 type syncedSecrets struct {
 	at         time.Time
+	generation int64 // of the job then: its image decides what is copied
 	failed     int32 // nodes that had failed then
 	references []appsv1beta1.ReferenceObject
 	problem    string
@@ -52,15 +54,15 @@ func (k *secretKeeper) sync(ctx context.Context, job *appsv1beta1.ImagePullJob) 
 	k.mu.Lock()
 	known, ok := k.known[job.UID]
 	k.mu.Unlock()
-	if ok && now.Sub(known.at) < secretPeriod && job.Status.Failed <= known.failed {
+	if ok && now.Sub(known.at) < secretPeriod && job.Status.Failed <= known.failed && job.Generation == known.generation {
 		return known, nil
 	}
 	s := &secretSnapshot{
 		job: client.ObjectKeyFromObject(job), wanted: job.Spec.PullSecrets,
-		namespace: k.ConfigNamespace, types: k.SecretTypes,
+		namespace: k.ConfigNamespace, types: k.SecretTypes, images: k.images(ctx), broker: k.Broker,
 	}
-	if job.Namespace != k.ConfigNamespace {
-		if !k.namespaceServes(ctx) {
+	if job.Namespace != k.ConfigNamespace || k.Broker {
+		if !k.Broker && !k.namespaceServes(ctx) {
 			return known, fmt.Errorf("namespace %s, which pull secrets are copied to, does not exist or is being deleted", k.ConfigNamespace)
 		}
 		if err := k.observe(ctx, s); err != nil {
@@ -71,7 +73,7 @@ func (k *secretKeeper) sync(ctx context.Context, job *appsv1beta1.ImagePullJob) 
 	if err := k.act(ctx, d); err != nil {
 		return known, fmt.Errorf("pull secrets of ImagePullJob %s: %w", s.job, err)
 	}
-	synced := syncedSecrets{at: now, failed: job.Status.Failed, references: d.references, problem: problemOf(d)}
+	synced := syncedSecrets{at: now, generation: job.Generation, failed: job.Status.Failed, references: d.references, problem: problemOf(d)}
 	if len(d.unsupported) > 0 {
 		k.Recorder.Eventf(job, nil, corev1.EventTypeWarning, "UnsupportedPullSecretType", "SyncPullSecrets",
 			"Secrets %s have no type of registry credentials and are not used", strings.Join(d.unsupported, ", "))
@@ -101,6 +103,9 @@ func (k *secretKeeper) observe(ctx context.Context, s *secretSnapshot) error {
 		}
 		s.sources[name] = secret
 	}
+	if k.Broker {
+		return nil
+	}
 	copies, err := k.copies(ctx)
 	s.copies = copies
 	return err
@@ -126,11 +131,11 @@ func (k *secretKeeper) release(ctx context.Context, job *appsv1beta1.ImagePullJo
 	k.mu.Lock()
 	delete(k.known, job.UID)
 	k.mu.Unlock()
-	if len(job.Spec.PullSecrets) == 0 || job.Namespace == k.ConfigNamespace || !k.namespaceServes(ctx) {
+	if len(job.Spec.PullSecrets) == 0 || job.Namespace == k.ConfigNamespace || k.Broker || !k.namespaceServes(ctx) {
 		return nil
 	}
 	ctx = quiet(ctx)
-	s := &secretSnapshot{job: client.ObjectKeyFromObject(job), namespace: k.ConfigNamespace, types: k.SecretTypes}
+	s := &secretSnapshot{job: client.ObjectKeyFromObject(job), namespace: k.ConfigNamespace, types: k.SecretTypes, images: k.images(ctx)}
 	var err error
 	if s.copies, err = k.copies(ctx); err != nil {
 		return err
@@ -139,6 +144,25 @@ func (k *secretKeeper) release(ctx context.Context, job *appsv1beta1.ImagePullJo
 		return fmt.Errorf("releasing the pull secrets of ImagePullJob %s: %w", s.job, err)
 	}
 	return nil
+}
+
+// images returns how to find the images of jobs, nil if copies are not reduced.
+func (k *secretKeeper) images(ctx context.Context) func([]string) []string {
+	if !k.ReduceSecrets {
+		return nil
+	}
+	return func(jobs []string) (names []string) {
+		for _, key := range jobs {
+			job := &appsv1beta1.ImagePullJob{}
+			if err := k.Client.Get(ctx, splitKey(key), job); err != nil {
+				continue // gone, or it claims the secret again
+			}
+			if image, err := reference.Parse(job.Spec.Image); err == nil {
+				names = append(names, image.Name)
+			}
+		}
+		return names
+	}
 }
 
 // act writes a decision. A copy is deleted only as it was seen, so that a job that claims it meanwhile keeps it (W10).
@@ -164,6 +188,9 @@ func problemOf(d *secretDecision) string {
 	}
 	if len(d.unsupported) > 0 {
 		out = append(out, "pull secrets of an unsupported type: "+strings.Join(d.unsupported, ", "))
+	}
+	if len(d.unreadable) > 0 {
+		out = append(out, "pull secrets that hold no docker configuration: "+strings.Join(d.unreadable, ", "))
 	}
 	return strings.Join(out, "; ")
 }
@@ -198,6 +225,9 @@ func (k *secretKeeper) sweep(ctx context.Context) error {
 	}
 	d := planJanitor(copies,
 		func(key string) bool {
+			if k.Broker {
+				return false // what was copied before is not needed any more
+			}
 			err := k.Live.Get(ctx, splitKey(key), &corev1.Secret{})
 			return !apierrors.IsNotFound(err)
 		},

@@ -40,6 +40,12 @@ type Config struct {
 	ConfigNamespace string
 	// SecretTypes are the types of secrets that are copied there; "*" for all (--pull-secret-types).
 	SecretTypes []string
+	// ReduceSecrets leaves of a copy only the registries that the images of its jobs come from (--pull-secret-reduce).
+	ReduceSecrets bool
+	// Broker: nothing is copied, agents ask a Broker (--secret-delivery=broker).
+	Broker bool
+	// MaxActivePulls bounds the unfinished tasks of all jobs on all nodes; 0 for no bound (--max-active-pulls).
+	MaxActivePulls int
 	// Now is the clock; nil for the real one.
 	Now func() time.Time
 }

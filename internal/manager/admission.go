@@ -24,6 +24,7 @@ import (
 	rolloutsv1alpha1 "kruise.io/kruise/api/rollouts/v1alpha1"
 	rolloutsv1beta1 "kruise.io/kruise/api/rollouts/v1beta1"
 	"kruise.io/kruise/internal/conversion"
+	"kruise.io/kruise/internal/imagepull/credentials"
 	"kruise.io/kruise/internal/manager/certs"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/webhooks"
@@ -154,6 +155,9 @@ func (m *Manager) prepareWebhooks() error {
 		Wake: func(d time.Duration) { time.AfterFunc(d, w.loop.Trigger) },
 	}
 	w.keeper.Publisher = w.injector
+	if o.brokers() {
+		w.keeper.Publisher = &caForAgents{Publisher: w.injector, client: m.live, namespace: o.DaemonNamespace, log: m.log}
+	}
 	w.loop = webhooks.NewLoop(w.keeper, m.log.WithName("webhooks"))
 	expiry := w.keeper.Expiry
 	certExpiry.Store(&expiry)
@@ -193,6 +197,9 @@ func (m *Manager) registerWebhooks(handlers map[string]http.Handler, pods podadm
 		m.hooks.server.Register(e.Path, h)
 	}
 	m.hooks.server.Register(webhooks.ConvertPath, conversion.Handler())
+	if h, ok := handlers[credentials.BrokerPath]; ok {
+		m.hooks.server.Register(credentials.BrokerPath, h)
+	}
 	return nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/component-base/featuregate"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
@@ -18,6 +19,7 @@ import (
 	crradmission "kruise.io/kruise/internal/containerrecreate/admission"
 	"kruise.io/kruise/internal/imagepull"
 	imageadmission "kruise.io/kruise/internal/imagepull/admission"
+	"kruise.io/kruise/internal/imagepull/credentials"
 	"kruise.io/kruise/internal/launchpriority"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/podadmission"
@@ -41,12 +43,18 @@ func imagePullFeature() Feature {
 			out := map[string]http.Handler{}
 			for path, h := range imageadmission.Handlers(imageadmission.Options{
 				Daemon: d.Gates.Enabled(gates.KruiseDaemon), Jobs: d.Gates.Enabled(gates.ImagePullJob),
-				ConfigNamespace: d.Options.DaemonConfigNamespace,
+				ConfigNamespace: d.Options.DaemonConfigNamespace, Broker: d.Options.brokers(),
 			}) {
 				if strings.HasPrefix(path, "/validate-") {
 					h = d.Delegation.Wrap(h)
 				}
 				out[path] = Admission(h)
+			}
+			if d.Options.brokers() {
+				out[credentials.BrokerPath] = &imagepull.Broker{
+					Live: d.Live, Reviews: d.Plain, Namespace: d.Options.DaemonNamespace, Account: "kruise-daemon",
+					SecretTypes: d.Options.PullSecretTypes, Log: log.Log.WithName("credential-broker"),
+				}
 			}
 			return out
 		},
@@ -66,6 +74,9 @@ func imagePullControllers(mgr manager.Manager, d *Deps) error {
 			AlwaysTTLSeconds: int32(d.Options.DefaultNodeImageTTLSeconds),
 			ConfigNamespace:  d.Options.DaemonConfigNamespace,
 			SecretTypes:      d.Options.PullSecretTypes,
+			ReduceSecrets:    d.Options.PullSecretReduce,
+			Broker:           d.Options.brokers(),
+			MaxActivePulls:   d.Options.MaxActivePulls,
 		}
 	}
 	if err := imagepull.SetupNodeImages(mgr, config("nodeimage")); err != nil {

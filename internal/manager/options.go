@@ -15,6 +15,7 @@ import (
 
 	"kruise.io/kruise/internal/delegation"
 	"kruise.io/kruise/internal/imagepull"
+	"kruise.io/kruise/internal/imagepull/credentials"
 	"kruise.io/kruise/internal/manager/gates"
 )
 
@@ -87,6 +88,14 @@ type Options struct {
 	NodeImageCreationDelay time.Duration
 	// PullSecretTypes are the types of pull secrets that are copied for the node agents; "*" copies all.
 	PullSecretTypes []string
+	// PullSecretReduce leaves of a copy only the registries that the images of its jobs come from.
+	PullSecretReduce bool
+	// SecretDelivery is how agents get pull secrets: "namespace", as copies, or "broker" (security 5.3).
+	SecretDelivery string
+	// DaemonNamespace is the agents' namespace; empty means the manager's own.
+	DaemonNamespace string
+	// MaxActivePulls bounds the pulls of all jobs on all nodes; 0 for no bound.
+	MaxActivePulls int
 	// AllowPrivileged accepts privileged containers in pod templates.
 	AllowPrivileged bool
 	// CloneSetScalingExcludePreparingDelete leaves pods in state PreparingDelete out of CloneSet's scaling arithmetic.
@@ -180,6 +189,7 @@ func NewOptions() (*Options, error) {
 		AllowPrivileged:            true,
 		PodNamespace:               env("POD_NAMESPACE"),
 		NodeImageCreationDelay:     30 * time.Second,
+		SecretDelivery:             credentials.DeliveryNamespace,
 		PullSecretTypes:            imagepull.DefaultSecretTypes(),
 		DaemonConfigNamespace:      env("KRUISE_DAEMON_CONFIG_NS"),
 		Webhook: WebhookOptions{
@@ -225,8 +235,17 @@ func (o *Options) complete() error {
 		}
 		o.Gates = g
 	}
+	if o.DaemonNamespace == "" {
+		o.DaemonNamespace = o.PodNamespace
+	}
+	if o.SecretDelivery == "" {
+		o.SecretDelivery = credentials.DeliveryNamespace
+	}
 	if o.Webhook.SettleTime == 0 {
 		o.Webhook.SettleTime = 5 * time.Second
+		if o.brokers() {
+			o.Webhook.SettleTime = 3 * time.Minute // kubelets take their time to hand a new CA to agents
+		}
 	}
 	if o.Webhook.OverlapTime == 0 {
 		o.Webhook.OverlapTime = 10 * time.Minute
@@ -261,6 +280,8 @@ func (o *Options) validate() error {
 	require(o.RateLimiter.QPS > 0 && o.RateLimiter.BucketSize > 0, "--rate-limiter-qps and --rate-limiter-bucket-size must be positive")
 	require(o.CacheSyncTimeout > 0, "--controller-cache-sync-timeout must be positive")
 	require(slices.Contains([]string{delegation.Off, delegation.Warn, delegation.Enforce}, o.DelegatedCheck), "--delegated-capability-check must be Off, Warn or Enforce, not %q", o.DelegatedCheck)
+	require(slices.Contains([]string{credentials.DeliveryNamespace, credentials.DeliveryBroker}, o.SecretDelivery), "--secret-delivery must be namespace or broker, not %q", o.SecretDelivery)
+	require(o.MaxActivePulls >= 0, "--max-active-pulls must not be negative")
 	require(o.ShutdownDelay >= 0, "--shutdown-delay must not be negative")
 	require(o.WebhookInitializeTimeout > 0, "--webhook-initialize-timeout must be positive")
 	require(slices.Contains([]string{"", "fs", "secret"}, o.Webhook.CertWriter), "environment variable WEBHOOK_CERT_WRITER must be fs, secret or empty, not %q", o.Webhook.CertWriter)
@@ -270,6 +291,9 @@ func (o *Options) validate() error {
 	}
 	return errors.Join(errs...)
 }
+
+// brokers tells whether agents ask this manager for the credentials of their pulls.
+func (o *Options) brokers() bool { return o.SecretDelivery == credentials.DeliveryBroker }
 
 // workers returns the number of concurrent reconciles of a controller; 3 unless set.
 func (o *Options) workers(controller string) int {

@@ -59,17 +59,24 @@ type Options struct {
 	Endpoints []string
 	// MaxWorkersForPullImage bounds concurrent pulls; 0 or less means no bound.
 	MaxWorkersForPullImage int
-	PluginConfigFile       string
-	PluginBinDir           string
+	// RestartWorkers and MetaWorkers are how many pods are worked on at once; 0 means 32 and 10.
+	RestartWorkers, MetaWorkers int
+	PluginConfigFile            string
+	PluginBinDir                string
 	// QPS and Burst throttle each client; QPS <= 0 means no throttle.
 	QPS   float64
 	Burst int
 	// ConfigNamespace is the only namespace whose secrets are read.
 	ConfigNamespace   string
 	AllowedRegistries []string
-	AllowPreStopHost  bool
-	Gates             featuregate.FeatureGate
-	Log               logr.Logger
+	// ImageMinFreePercent of the filesystem of images must be free for a pull to begin; 0 for no such condition.
+	ImageMinFreePercent int
+	// SecretDelivery is "broker" if BrokerURL, or else BrokerAddress, is asked for credentials with what is in BrokerDir
+	// (security 5.3.2).
+	SecretDelivery, BrokerURL, BrokerAddress, BrokerDir string
+	AllowPreStopHost                                    bool
+	Gates                                               featuregate.FeatureGate
+	Log                                                 logr.Logger
 }
 
 // Run runs the agent until ctx ends.

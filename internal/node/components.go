@@ -3,6 +3,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -22,10 +23,17 @@ import (
 
 	"kruise.io/kruise/api/apps/pub"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/imagepull/credentials"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/node/containermeta"
 	"kruise.io/kruise/internal/node/images"
 	"kruise.io/kruise/internal/node/restart"
+)
+
+// Defaults of Options (node-agent 5.4).
+const (
+	DefaultRestartWorkers = 32
+	DefaultMetaWorkers    = 10
 )
 
 // tellOfRuntimes reports on the Node when a runtime goes and comes.
@@ -59,9 +67,13 @@ func (a *agent) addPuller(cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
+	keyring := images.NewKeyring(live, a.ConfigNamespace, a.plugins)
+	if a.SecretDelivery == credentials.DeliveryBroker {
+		keyring.Broker = &images.Broker{URL: a.BrokerURL, Address: a.BrokerAddress, Dir: a.BrokerDir}
+	}
 	a.puller = images.New(images.Options{
-		Client: cached, Images: a.runtimes.images, Credentials: images.NewKeyring(live, a.ConfigNamespace, a.plugins),
-		Recorder: recorder, MaxWorkers: a.MaxWorkersForPullImage, AllowedRegistries: a.AllowedRegistries,
+		Client: cached, Images: a.runtimes.images, Credentials: keyring,
+		Recorder: recorder, MaxWorkers: a.MaxWorkersForPullImage, AllowedRegistries: a.AllowedRegistries, MinFreePercent: a.ImageMinFreePercent,
 	})
 	return ctrl.NewControllerManagedBy(a.mgr).Named("imagepuller").
 		For(&appsv1beta1.NodeImage{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
@@ -88,7 +100,7 @@ func (a *agent) addRestarts(cfg *rest.Config) error {
 	}
 	return ctrl.NewControllerManagedBy(a.mgr).Named("crr").
 		Watches(&appsv1beta1.ContainerRecreateRequest{}, r.Events()).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 32, RateLimiter: backoff()}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: cmp.Or(a.RestartWorkers, DefaultRestartWorkers), RateLimiter: backoff()}).
 		Complete(r)
 }
 
@@ -122,6 +134,6 @@ func (a *agent) addContainerMeta(cfg *rest.Config) error {
 				}
 			},
 		}).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 10, RateLimiter: backoff()}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: cmp.Or(a.MetaWorkers, DefaultMetaWorkers), RateLimiter: backoff()}).
 		Complete(r)
 }

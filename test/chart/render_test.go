@@ -141,7 +141,8 @@ func TestSameSource(t *testing.T) {
 				t.Fatal(err)
 			}
 			for key, u := range want {
-				if when := u.GetAnnotations()["rbac.kruise.io/rendered-when"]; when != "" && when != "ImagePullJobGate" && when != "delegatedCapabilityCheck" && when != "rbac.aggregateExecKinds" {
+				byDefault := []string{"", "ImagePullJobGate", "delegatedCapabilityCheck", "rbac.aggregateExecKinds", "secretDelivery.namespace"}
+				if when := u.GetAnnotations()["rbac.kruise.io/rendered-when"]; !slices.Contains(byDefault, when) {
 					if o[key] != nil {
 						t.Errorf("%s is rendered without %s", key, when)
 					}
@@ -307,6 +308,78 @@ func TestExternalCertificates(t *testing.T) {
 			t.Error("the gate is off")
 		}
 	})
+}
+
+// TestBroker: with a broker agents have no right to Secrets, and reach the manager (security 5.3.2).
+func TestBroker(t *testing.T) {
+	t.Parallel()
+	o := render(t, "--set", "secretDelivery=broker,daemon.namespace=agents", "--set-json", `networkPolicy={"apiServerCIDRs":["10.0.0.1/32"],"nodeCIDRs":["10.1.0.0/16"]}`)
+	for key, want := range map[string]string{
+		deployment: "--daemon-namespace=agents", daemonSet: "--broker-url=https://kruise-webhook-service.kruise-system.svc/node-credentials",
+		"ClusterRole/kruise-manager-broker-role": "tokenreviews", "ClusterRole/kruise-manager-pullsecret-role": "secrets",
+		"NetworkPolicy/kruise-controller-manager": "cidr: 10.1.0.0/16",
+	} {
+		if !strings.Contains(o.Text(key), want) {
+			t.Errorf("%s lacks %q", key, want)
+		}
+	}
+	for _, key := range []string{"Role/kruise-daemon-secret-role", "RoleBinding/kruise-daemon-secret-rolebinding"} {
+		if o[key] != nil {
+			t.Errorf("%s is rendered", key)
+		}
+	}
+	separate := render(t, "--set", "secretDelivery=broker,manager.separateControllers.enabled=true")
+	for _, key := range []string{"ClusterRoleBinding/kruise-manager-broker-rolebinding", "ClusterRoleBinding/kruise-manager-pullsecret-rolebinding"} {
+		if !strings.Contains(separate.Text(key), "name: kruise-webhook\n") {
+			t.Errorf("the process that answers agents lacks its rights:\n%s", separate.Text(key))
+		}
+	}
+	policy := o.Text("NetworkPolicy/kruise-controller-manager")
+	open := render(t, "--set", "secretDelivery=broker", "--set-json", `networkPolicy.apiServerCIDRs=["10.0.0.1/32"]`).Text("NetworkPolicy/kruise-controller-manager")
+	if strings.Count(policy, "cidr: 10.0.0.1/32") != 2 || strings.Count(open, "cidr: 10.0.0.1/32") != 1 {
+		t.Errorf("who may ask at the webhooks' port:\n%s\nwithout nodeCIDRs:\n%s", policy, open)
+	}
+}
+
+// TestSeparateControllers: the Service goes on selecting the pods that serve webhooks, and each of both processes has an
+// identity of its own with the rights of its own.
+func TestSeparateControllers(t *testing.T) {
+	t.Parallel()
+	o := render(t, "--set", "crds.managed=false,manager.separateControllers.enabled=true,manager.hostNetwork=true,manager.webhook.clientCASecret=callers")
+	const controllers = "Deployment/kruise-controllers"
+	for key, want := range map[string][]string{
+		deployment:                       {"serviceAccountName: kruise-webhook\n", "--enable-controllers=false", "containerPort: 9876", "hostNetwork: true", "client-ca"},
+		controllers:                      {"serviceAccountName: kruise-manager\n", "--enable-webhooks=false", "!containerPort: 9876", "hostNetwork: false", "!client-ca"},
+		"Service/kruise-webhook-service": {"control-plane: controller-manager"},
+	} {
+		for _, text := range want {
+			text, not := strings.CutPrefix(text, "!")
+			if strings.Contains(o.Text(key), text) == not {
+				t.Errorf("%s: %q is there: %t", key, text, not)
+			}
+		}
+	}
+	broker := render(t, "--set", "crds.managed=false,manager.separateControllers.enabled=true,secretDelivery=broker")
+	for key, want := range map[string]string{
+		"ClusterRole/kruise-manager-broker-role": "imagepulljobs", "ClusterRoleBinding/kruise-manager-broker-rolebinding": "kruise-webhook",
+		"ClusterRoleBinding/kruise-manager-pullsecret-rolebinding": "kruise-webhook",
+	} {
+		if !strings.Contains(broker.Text(key), want) {
+			t.Errorf("with the broker, %s lacks %s", key, want)
+		}
+	}
+	accounts := map[string]string{
+		"ClusterRoleBinding/kruise-certs-rolebinding": "kruise-webhook", "RoleBinding/kruise-webhook-rolebinding": "kruise-webhook",
+		"ClusterRoleBinding/kruise-manager-auth-rolebinding": "kruise-webhook", "RoleBinding/kruise-webhook-leader-election-rolebinding": "kruise-webhook",
+		"ClusterRoleBinding/kruise-manager-rolebinding": "kruise-manager", "RoleBinding/kruise-leader-election-rolebinding": "kruise-manager",
+		"ClusterRoleBinding/kruise-manager-pullsecret-rolebinding": "kruise-manager", "ClusterRoleBinding/kruise-manager-discovery-rolebinding": "kruise-manager",
+	}
+	for key, want := range accounts {
+		var b rbacv1.ClusterRoleBinding
+		if err := yaml.Unmarshal([]byte(o.Text(key)), &b); err != nil || len(b.Subjects) != 1 || b.Subjects[0].Name != want {
+			t.Errorf("%s is for %v, want %s (%v)", key, b.Subjects, want, err)
+		}
+	}
 }
 
 // TestCRDsAreKept: uninstalling does not delete everybody's Objects (openkruise/charts#20).

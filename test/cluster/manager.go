@@ -31,6 +31,8 @@ const (
 type Manager struct {
 	// Log is the path of what it prints, appended over restarts.
 	Log string
+	// Webhooks is the URL of its webhook server.
+	Webhooks string
 	// Metrics is the URL of its metrics.
 	Metrics string
 	// Pprof is the URL under which /debug/pprof is.
@@ -61,7 +63,7 @@ func (c *Cluster) StartManager(ctx context.Context, args ...string) (*Manager, e
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
-	m := &Manager{Log: filepath.Join(dir, "log"), Metrics: "http://" + metrics + "/metrics",
+	m := &Manager{Log: filepath.Join(dir, "log"), Webhooks: "https://" + addrs[0], Metrics: "http://" + metrics + "/metrics",
 		Pprof: "http://" + pprof, ended: make(chan struct{})}
 	log, err := os.OpenFile(m.Log, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {

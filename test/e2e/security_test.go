@@ -31,7 +31,7 @@ func (w *world) daemonClient(agent *corev1.Pod) client.Client {
 	w.Helper()
 	pid, err := nodeProcess(agent.Spec.NodeName)
 	w.must(err)
-	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/root/var/lib/kubelet/pods/%s/volumes/kubernetes.io~projected/*/token", pid, agent.UID))
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/root/var/lib/kubelet/pods/%s/volumes/kubernetes.io~projected/kube-api-access-*/token", pid, agent.UID))
 	if err != nil || len(files) != 1 {
 		w.Fatalf("tokens of agent %s: %v, %v", agent.Name, files, err)
 	}

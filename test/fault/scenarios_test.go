@@ -95,14 +95,6 @@ func (w *World) rolledOut(ctx context.Context, name string) error {
 	return nil
 }
 
-func (w *World) pods(ctx context.Context) []corev1.Pod {
-	var list corev1.PodList
-	if err := w.Client.List(ctx, &list, client.InNamespace(w.Namespace)); err != nil {
-		return nil
-	}
-	return list.Items
-}
-
 // noPods is nil when the namespace has no pod.
 func (w *World) noPods(ctx context.Context) error {
 	var list corev1.PodList

@@ -312,3 +312,11 @@ func (t *Totals) String() string {
 	fmt.Fprintf(&b, "invariants checked: %d times\nviolations: %d\nplanted bugs caught: %d\n", t.Checks, t.Violations, t.Planted)
 	return b.String()
 }
+
+func (w *World) pods(ctx context.Context) []corev1.Pod {
+	var list corev1.PodList
+	if err := w.Client.List(ctx, &list, client.InNamespace(w.Namespace)); err != nil {
+		return nil
+	}
+	return list.Items
+}

@@ -49,6 +49,10 @@ AllBeta, those over defaults (files/gates.yaml), and gates that need others foll
 {{- define "kruise.delegatedCheck" -}}
 {{- .Values.delegatedCapabilityCheck | default (eq .Values.securityProfile "hardened" | ternary "Enforce" "Warn") }}
 {{- end }}
+{{- /* kruise.secretDelivery: namespace or broker. */}}
+{{- define "kruise.secretDelivery" -}}
+{{- .Values.secretDelivery | default (eq .Values.securityProfile "hardened" | ternary "broker" "namespace") }}
+{{- end }}
 {{- define "kruise.networkPolicy" -}}
 {{- include "kruise.by" (dict "root" . "value" .Values.networkPolicy.enabled "profiles" (list "standard" "hardened")) }}
 {{- end }}
@@ -64,6 +68,9 @@ AllBeta, those over defaults (files/gates.yaml), and gates that need others foll
 {{- if not .when }}true
 {{- else if eq .when "metrics.secure" }}{{- include "kruise.metricsSecure" .root }}
 {{- else if eq .when "delegatedCapabilityCheck" }}{{- if ne (include "kruise.delegatedCheck" .root) "Off" }}true{{- end }}
+{{- else if eq .when "secretDelivery.namespace" }}{{- if eq (include "kruise.secretDelivery" .root) "namespace" }}true{{- end }}
+{{- else if eq .when "secretDelivery.broker" }}{{- if eq (include "kruise.secretDelivery" .root) "broker" }}{{- include "kruise.gate" (dict "root" .root "gate" "ImagePullJobGate") }}{{- end }}
+{{- else if eq .when "manager.separateControllers" }}{{- if .root.Values.manager.separateControllers.enabled }}true{{- end }}
 {{- else if eq .when "rbac.legacyAggregation" }}{{- include "kruise.legacyAggregation" .root }}
 {{- else if eq .when "rbac.aggregateExecKinds" }}{{- include "kruise.aggregateExecKinds" .root }}
 {{- else if hasKey (.root.Files.Get "files/gates.yaml" | fromYaml) .when }}{{- include "kruise.gate" (dict "root" .root "gate" .when) }}

@@ -34,6 +34,8 @@ type Options struct {
 	Jobs bool
 	// ConfigNamespace is the only namespace that NodeImages may refer to secrets in; empty for no check.
 	ConfigNamespace string
+	// Broker: NodeImages may also refer to secrets that agents ask the manager for (--secret-delivery=broker).
+	Broker bool
 	// Now is the clock; nil for the real one.
 	Now func() time.Time
 }

@@ -179,7 +179,8 @@ func validateNodeImage(n, old *appsv1beta1.NodeImage, o *Options) field.ErrorLis
 		errs = append(errs, validateTags(entry.Tags, path.Child("tags"))...)
 		for i, s := range entry.PullSecrets {
 			known := old != nil && slices.Contains(old.Spec.Images[name].PullSecrets, s)
-			if o.ConfigNamespace != "" && s.Namespace != o.ConfigNamespace && !known {
+			brokered := o.Broker && s.Mode == imagepull.ReferenceModeBroker
+			if o.ConfigNamespace != "" && s.Namespace != o.ConfigNamespace && !known && !brokered {
 				errs = append(errs, field.Invalid(path.Child("pullSecrets").Index(i).Child("namespace"), s.Namespace,
 					"agents read secrets in namespace "+o.ConfigNamespace+" only"))
 			}

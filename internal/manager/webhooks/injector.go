@@ -160,45 +160,56 @@ func (v view) path() string {
 	return ""
 }
 
-// configuration brings the entries of one configuration object up to date. It returns true if all carried the bundle.
-func (i *Injector) configuration(ctx context.Context, obj client.Object, live []view, mutating bool, bundle []byte) (bool, error) {
-	wanted := map[string]Entry{} // by path
+// wantedEntries are what we serve of one kind of configuration, by name. Paths are no key: several webhooks may share one.
+func (i *Injector) wantedEntries(mutating bool) (byName map[string]Entry, paths map[string]bool) {
+	byName, paths = map[string]Entry{}, map[string]bool{}
 	for _, e := range Inventory() {
 		if e.Mutating == mutating && e.Enabled(i.Gates) {
-			wanted[e.Path] = e
+			byName[e.Name], paths[e.Path] = e, true
 		}
 	}
+	return byName, paths
+}
+
+// configuration brings the entries of one configuration object up to date. It returns true if all carried the bundle.
+func (i *Injector) configuration(ctx context.Context, obj client.Object, live []view, mutating bool, bundle []byte) (bool, error) {
+	wanted, paths := i.wantedEntries(mutating)
 	r := i.keepReach(ctx, obj, live, mutating)
-	had, changes, seen := true, []any(nil), map[string]bool{}
+	removes := i.leads() || i.takesOver(obj)
+	had, changes, seen, stale := true, []any(nil), map[string]bool{}, []string(nil)
 	for _, w := range live {
-		path := w.path()
-		e, ok := wanted[path]
+		e, ok := wanted[w.name]
+		if !ok { // somebody's second entry for what we serve, or none of ours
+			e = Entry{Name: w.name, Path: w.path()}
+			ok = paths[e.Path]
+		}
 		switch {
 		case ok:
-			seen[path] = true
+			seen[w.name] = true
 			if !bytes.Equal(w.client.CABundle, bundle) {
 				had = false
 				i.drifted(obj, bundle, "caBundle")
 			}
-			if !i.ReadOnly && !sameAddress(w.client, i.Endpoint.clientConfig(path, bundle)) {
+			if !i.ReadOnly && !sameAddress(w.client, i.Endpoint.clientConfig(e.Path, bundle)) {
 				i.drifted(obj, bundle, "address")
 			}
 			if c := i.entryPatch(w, e, bundle, r.expressions[w.name]); c != nil {
 				changes = append(changes, c)
 			}
-		case contractPaths[path] && i.leads():
-			i.Log.Info("Removing a webhook that is not served", "configuration", obj.GetName(), "webhook", w.name, "path", path)
+		case contract[w.name] == "" && !contractPath(e.Path):
+		case i.ReadOnly:
+			stale = append(stale, w.name)
+		case removes:
+			i.Log.Info("Removing a webhook that is not served", "configuration", obj.GetName(), "webhook", w.name, "path", e.Path)
 			changes = append(changes, map[string]any{"name": w.name, "$patch": "delete"})
+			stale = append(stale, w.name)
 		}
 	}
 	if i.ReadOnly {
-		if !had {
-			return false, fmt.Errorf("caBundle of %s %s does not match the external caBundle", kindOf(obj), obj.GetName())
-		}
-		return true, nil
+		return i.compareOnly(obj, had, stale)
 	}
 	for _, e := range Inventory() {
-		if _, ok := wanted[e.Path]; ok && !seen[e.Path] && e.Mutating == mutating && i.leads() {
+		if _, ok := wanted[e.Name]; ok && !seen[e.Name] && i.leads() {
 			i.drifted(obj, bundle, "missing")
 			i.Log.Info("Adding a webhook that is missing", "configuration", obj.GetName(), "webhook", e.Name, "path", e.Path)
 			w := e.validating(i.Endpoint, i.Gates, i.OwnNamespace)
@@ -207,7 +218,7 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 		}
 	}
 	_, cached := obj.GetAnnotations()[templateAnnotation]
-	cached = cached && i.leads()
+	cached = cached && (i.leads() || len(stale) > 0) // else OpenKruise's replicas would put it back, again and again
 	if len(changes) == 0 && !cached && r.annotation == nil {
 		return had, nil
 	}
@@ -215,7 +226,43 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 	if cached {
 		dropAnnotation(patch, templateAnnotation)
 	}
-	return had, i.patch(ctx, obj, types.StrategicMergePatchType, patch)
+	written, err := i.patch(ctx, obj, types.StrategicMergePatchType, patch)
+	if err == nil && len(stale) > 0 {
+		err = i.afterTakeOver(ctx, obj, written, stale)
+	}
+	return had, err
+}
+
+// compareOnly names what is wrong where somebody else writes.
+func (i *Injector) compareOnly(obj client.Object, had bool, stale []string) (bool, error) {
+	if !had {
+		return false, fmt.Errorf("caBundle of %s %s does not match the external caBundle", kindOf(obj), obj.GetName())
+	}
+	if len(stale) > 0 {
+		return false, fmt.Errorf("%s %s names webhooks that this version does not serve, and with external certificates the manager must not remove them: %v", kindOf(obj), obj.GetName(), stale)
+	}
+	return true, nil
+}
+
+// takesOver tells whether a configuration is still as OpenKruise keeps it: with its list of webhooks in an annotation. Any
+// replica, whoever leads, then removes at its start, before it is ready, what it does not serve: it would refuse the
+// requests that the Service sends here, such as all deletions of pods. The annotation goes with them, else OpenKruise's
+// replicas would put them back; without it they take what they find for their list.
+func (i *Injector) takesOver(obj client.Object) bool {
+	_, ok := obj.GetAnnotations()[templateAnnotation]
+	return ok && !i.ReadOnly
+}
+
+// afterTakeOver has a replica that does not lead wait until the apiserver has had the time to see what was removed.
+func (i *Injector) afterTakeOver(ctx context.Context, obj client.Object, written bool, stale []string) error {
+	switch {
+	case !written:
+		return fmt.Errorf("%s %s has changed, and still names webhooks that are not served: %v", kindOf(obj), obj.GetName(), stale)
+	case i.leads():
+		return nil
+	}
+	sleep(ctx, i.reachSettle())
+	return ctx.Err()
 }
 
 // sameAddress compares everything but the CA; the port of a Service is the operator's.
@@ -267,30 +314,32 @@ func (i *Injector) crd(ctx context.Context, crd *apixv1.CustomResourceDefinition
 	}
 	i.drifted(crd, bundle, map[bool]string{true: "address", false: "caBundle"}[had])
 	c := want.Webhook.ClientConfig
-	return had, i.patch(ctx, crd, types.MergePatchType, map[string]any{"spec": map[string]any{"conversion": map[string]any{"webhook": map[string]any{
+	_, err := i.patch(ctx, crd, types.MergePatchType, map[string]any{"spec": map[string]any{"conversion": map[string]any{"webhook": map[string]any{
 		"clientConfig":             map[string]any{"caBundle": c.CABundle, "service": c.Service, "url": c.URL},
 		"conversionReviewVersions": want.Webhook.ConversionReviewVersions,
 	}}}})
+	return had, err
 }
 
-// patch writes; an object that somebody changed meanwhile is looked at again when the cache shows the change.
-func (i *Injector) patch(ctx context.Context, obj client.Object, kind types.PatchType, patch map[string]any) error {
+// patch writes; false is an object that somebody changed meanwhile, which is looked at again when the cache shows the
+// change.
+func (i *Injector) patch(ctx context.Context, obj client.Object, kind types.PatchType, patch map[string]any) (bool, error) {
 	body, err := json.Marshal(patch)
 	if err != nil {
-		return err
+		return false, err
 	}
 	target := obj.DeepCopyObject().(client.Object)
 	err = i.Writer.Patch(ctx, target, client.RawPatch(kind, body), client.FieldOwner(fieldManager))
 	if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
-		return nil
+		return false, nil
 	}
 	if err != nil {
-		return fmt.Errorf("%s %s: %w", kindOf(obj), obj.GetName(), err)
+		return false, fmt.Errorf("%s %s: %w", kindOf(obj), obj.GetName(), err)
 	}
 	if target.GetResourceVersion() != obj.GetResourceVersion() {
 		i.Log.Info("Updated webhook addresses and CA bundle", "kind", kindOf(obj), "name", obj.GetName())
 	}
-	return nil
+	return true, nil
 }
 
 func (i *Injector) leads() bool { return !i.ReadOnly && i.Leads != nil && i.Leads() }

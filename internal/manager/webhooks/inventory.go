@@ -82,37 +82,55 @@ func kruise(name, path string, mutating bool, ops []admissionv1.OperationType, r
 // Enabled tells whether the entry is served under the gates.
 func (e Entry) Enabled(g featuregate.FeatureGate) bool { return e.Gate == "" || g.Enabled(e.Gate) }
 
-// contractPaths are all paths that some version of OpenKruise or Kruise serves. A live entry with one of them that we
-// don't serve is removed; an entry with any other path belongs to a version we don't know and is left alone.
-var contractPaths = map[string]bool{
-	"/mutate-pod": true, "/validate-pod": true, "/validate-namespace": true, "/validate-service": true,
-	"/validate-ingress": true, "/validate-customresourcedefinition": true, "/validate-apps-deployment": true,
-	"/validate-apps-replicaset": true, "/validate-apps-statefulset": true,
-	"/mutate-apps-kruise-io-advancedcronjob":          true,
-	"/mutate-apps-kruise-io-broadcastjob":             true,
-	"/mutate-apps-kruise-io-cloneset":                 true,
-	"/mutate-apps-kruise-io-containerrecreaterequest": true,
-	"/mutate-apps-kruise-io-daemonset":                true,
-	"/mutate-apps-kruise-io-imagelistpulljob":         true,
-	"/mutate-apps-kruise-io-imagepulljob":             true,
-	"/mutate-apps-kruise-io-nodeimage":                true,
-	"/mutate-apps-kruise-io-sidecarset":               true,
-	"/mutate-apps-kruise-io-statefulset":              true,
-	"/mutate-apps-kruise-io-uniteddeployment":         true,
-	"/validate-apps-kruise-io-cloneset":               true,
-	"/validate-apps-kruise-io-statefulset":            true,
-	"/validate-apps-kruise-io-uniteddeployment":       true,
-	"/validate-apps-kruise-io-daemonset":              true,
-	"/validate-apps-kruise-io-sidecarset":             true,
-	"/validate-apps-kruise-io-broadcastjob":           true,
-	"/validate-apps-kruise-io-advancedcronjob":        true,
-	"/validate-apps-kruise-io-imagepulljob":           true,
-	"/validate-apps-kruise-io-imagelistpulljob":       true,
-	"/validate-apps-kruise-io-nodeimage":              true,
-	"/validate-apps-kruise-io-workloadspread":         true,
-	"/validate-apps-kruise-io-resourcedistribution":   true,
-	"/validate-apps-kruise-io-persistentpodstate":     true,
-	"/validate-apps-kruise-io-podprobemarker":         true,
-	"/validate-apps-kruise-io-v1alpha1-ephemeraljob":  true,
-	"/validate-policy-kruise-io-podunavailablebudget": true,
+// contract are all webhooks that OpenKruise 1.9 or some version of Kruise serves, by name (platform 7.2). A live entry of
+// this list that we don't serve is removed; an entry of any other name and path belongs to a version we don't know and is
+// left alone.
+var contract = map[string]string{
+	"mpod.kb.io":                      "/mutate-pod",
+	"madvancedcronjob.kb.io":          "/mutate-apps-kruise-io-advancedcronjob",
+	"mbroadcastjob.kb.io":             "/mutate-apps-kruise-io-broadcastjob",
+	"mcloneset.kb.io":                 "/mutate-apps-kruise-io-cloneset",
+	"mcontainerrecreaterequest.kb.io": "/mutate-apps-kruise-io-containerrecreaterequest",
+	"mdaemonset.kb.io":                "/mutate-apps-kruise-io-daemonset",
+	"mimagelistpulljob-v1beta1.kb.io": "/mutate-apps-kruise-io-imagelistpulljob",
+	"mimagepulljob-v1beta1.kb.io":     "/mutate-apps-kruise-io-imagepulljob",
+	"mnodeimage.kb.io":                "/mutate-apps-kruise-io-nodeimage",
+	"msidecarset.kb.io":               "/mutate-apps-kruise-io-sidecarset",
+	"mstatefulset.kb.io":              "/mutate-apps-kruise-io-statefulset",
+	"muniteddeployment.kb.io":         "/mutate-apps-kruise-io-uniteddeployment",
+	"vpod.kb.io":                      "/validate-pod",
+	"vpodeviction.kb.io":              "/validate-pod",
+	"vnamespace.kb.io":                "/validate-namespace",
+	"vservice.kb.io":                  "/validate-service",
+	"vingress.kb.io":                  "/validate-ingress",
+	"vcustomresourcedefinition.kb.io": "/validate-customresourcedefinition",
+	"vbuiltindeployment.kb.io":        "/validate-apps-deployment",
+	"vbuiltinreplicaset.kb.io":        "/validate-apps-replicaset",
+	"vbuiltinstatefulset.kb.io":       "/validate-apps-statefulset",
+	"vcloneset.kb.io":                 "/validate-apps-kruise-io-cloneset",
+	"vstatefulset.kb.io":              "/validate-apps-kruise-io-statefulset",
+	"vuniteddeployment.kb.io":         "/validate-apps-kruise-io-uniteddeployment",
+	"vdaemonset.kb.io":                "/validate-apps-kruise-io-daemonset",
+	"vsidecarset.kb.io":               "/validate-apps-kruise-io-sidecarset",
+	"vbroadcastjob.kb.io":             "/validate-apps-kruise-io-broadcastjob",
+	"vadvancedcronjob.kb.io":          "/validate-apps-kruise-io-advancedcronjob",
+	"vimagepulljob-v1beta1.kb.io":     "/validate-apps-kruise-io-imagepulljob",
+	"vimagelistpulljob-v1beta1.kb.io": "/validate-apps-kruise-io-imagelistpulljob",
+	"vnodeimage.kb.io":                "/validate-apps-kruise-io-nodeimage",
+	"vworkloadspread.kb.io":           "/validate-apps-kruise-io-workloadspread",
+	"vresourcedistribution.kb.io":     "/validate-apps-kruise-io-resourcedistribution",
+	"vpersistentpodstate.kb.io":       "/validate-apps-kruise-io-persistentpodstate",
+	"vpodprobemarker.kb.io":           "/validate-apps-kruise-io-podprobemarker",
+	"vephemeraljobs.kb.io":            "/validate-apps-kruise-io-v1alpha1-ephemeraljob",
+	"vpodunavailablebudget.kb.io":     "/validate-policy-kruise-io-podunavailablebudget",
+}
+
+// contractPath tells whether a path is of the contract.
+func contractPath(path string) bool {
+	for _, p := range contract {
+		if p == path {
+			return true
+		}
+	}
+	return false
 }

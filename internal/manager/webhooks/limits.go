@@ -16,6 +16,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"kruise.io/kruise/internal/imagepull/credentials"
 )
 
 const (
@@ -48,8 +50,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// No apiserver has a certificate for conversion: its configuration of webhook clients is for admission only. And a
-	// forged conversion gives back nothing but what was sent.
-	if s.clientCAs != nil && path != ConvertPath && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
+	// forged conversion gives back nothing but what was sent. Agents show tokens.
+	if s.clientCAs != nil && path != ConvertPath && path != credentials.BrokerPath && (r.TLS == nil || len(r.TLS.VerifiedChains) == 0) {
 		s.refuse(w, r, http.StatusUnauthorized, "a client certificate is required")
 		return
 	}

@@ -71,11 +71,7 @@ func (i *Injector) seen(obj client.Object) time.Time {
 // settle waits until apiservers, which learn of a configuration by watching it, have had the time to. Somebody else may
 // have widened it a moment ago, so the wait counts from when this process first saw it as it is.
 func (i *Injector) settle(ctx context.Context, obj client.Object) error {
-	d := i.ReachSettle
-	if d == 0 {
-		d = defaultReachSettle
-	}
-	timer := time.NewTimer(time.Until(i.seen(obj).Add(d)))
+	timer := time.NewTimer(time.Until(i.seen(obj).Add(i.reachSettle())))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -83,6 +79,13 @@ func (i *Injector) settle(ctx context.Context, obj client.Object) error {
 	case <-timer.C:
 		return nil
 	}
+}
+
+func (i *Injector) reachSettle() time.Duration {
+	if i.ReachSettle > 0 {
+		return i.ReachSettle
+	}
+	return defaultReachSettle
 }
 
 func (i *Injector) narrowDelay() time.Duration {

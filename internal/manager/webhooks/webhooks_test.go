@@ -401,8 +401,8 @@ func await(t *testing.T, limit time.Duration, f func() error) {
 func TestInventory(t *testing.T) {
 	names := map[string]bool{}
 	for _, e := range Inventory() {
-		if !contractPaths[e.Path] {
-			t.Errorf("%s: %s is no path of the contract", e.Name, e.Path)
+		if contract[e.Name] != e.Path {
+			t.Errorf("%s: %s is not of the contract", e.Name, e.Path)
 		}
 		if names[e.Name] {
 			t.Errorf("%s is there twice", e.Name)

@@ -17,10 +17,10 @@ import (
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/klog/v2"
 	"k8s.io/kubernetes/pkg/credentialprovider"
-	"k8s.io/kubernetes/pkg/credentialprovider/secrets"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/imagepull/credentials"
 	"kruise.io/kruise/internal/imagepull/reference"
 )
 
@@ -42,6 +42,8 @@ type Keyring struct {
 	Reader client.Reader
 	// Namespace is the only one whose secrets are read.
 	Namespace string
+	// Broker is asked instead of reading secrets, if it is not nil.
+	Broker *Broker
 
 	plugins *Plugins
 	node    credentialprovider.DockerKeyring
@@ -64,7 +66,37 @@ func NewKeyring(reader client.Reader, namespace string, plugins *Plugins) *Keyri
 
 // For implements Credentials. A secret that was copied for jobs is used only for tasks of those jobs (security 5.3.1).
 func (k *Keyring) For(ctx context.Context, image reference.Image, refs []appsv1beta1.ReferenceObject, owners []corev1.ObjectReference) ([]*runtimeapi.AuthConfig, string, error) {
-	var usable []corev1.Secret
+	usable, problem, err := k.secrets(ctx, image, refs, owners)
+	if err != nil {
+		return nil, problem, err
+	}
+	found, err := credentials.Logins(usable, image.Name)
+	if err != nil {
+		return nil, problem, fmt.Errorf("pull secrets of %s: %w", image.Name, err)
+	}
+	ofNode, _ := k.node.Lookup(image.Name)
+	for i := range ofNode {
+		found = append(found, ofNode[i].AuthConfig)
+	}
+	logins := make([]*runtimeapi.AuthConfig, 0, len(found))
+	for i := range found {
+		c := &found[i]
+		logins = append(logins, &runtimeapi.AuthConfig{
+			Username: c.Username, Password: c.Password, Auth: c.Auth, ServerAddress: c.ServerAddress,
+			IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken,
+		})
+	}
+	return logins, problem, nil
+}
+
+// secrets returns those that a task may be pulled with. problem names some that are missing.
+func (k *Keyring) secrets(ctx context.Context, image reference.Image, refs []appsv1beta1.ReferenceObject, owners []corev1.ObjectReference) (usable []corev1.Secret, problem string, err error) {
+	if k.Broker != nil && len(refs) > 0 {
+		if usable, err = k.Broker.secrets(ctx, image); err != nil {
+			return nil, "", &waiting{fmt.Errorf("waiting for credentials: %w", err)}
+		}
+		return usable, "", nil
+	}
 	var missing []string
 	for _, ref := range refs {
 		if ref.Namespace != k.Namespace {
@@ -83,24 +115,10 @@ func (k *Keyring) For(ctx context.Context, image reference.Image, refs []appsv1b
 			usable = append(usable, *s)
 		}
 	}
-	problem := ""
 	if len(missing) > 0 {
 		problem = "pull secrets: " + strings.Join(missing, ", ")
 	}
-	ring, err := secrets.MakeDockerKeyring(usable, k.node)
-	if err != nil {
-		return nil, problem, fmt.Errorf("pull secrets of %s: %w", image.Name, err)
-	}
-	found, _ := ring.Lookup(image.Name)
-	logins := make([]*runtimeapi.AuthConfig, 0, len(found))
-	for i := range found {
-		c := &found[i].AuthConfig
-		logins = append(logins, &runtimeapi.AuthConfig{
-			Username: c.Username, Password: c.Password, Auth: c.Auth, ServerAddress: c.ServerAddress,
-			IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken,
-		})
-	}
-	return logins, problem, nil
+	return usable, problem, nil
 }
 
 func usableBy(s *corev1.Secret, owners []corev1.ObjectReference) bool {

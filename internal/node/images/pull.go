@@ -27,6 +27,9 @@ const (
 	maxMessage     = 1024 // bytes
 )
 
+// waiting is why an attempt could not even begin. It is made again, and does not count.
+type waiting struct{ error }
+
 var errDeadline = errors.New("pulling exceeds the activeDeadlineSeconds")
 
 // pull is one task at work. What it was started with does not change.
@@ -38,18 +41,17 @@ type pull struct {
 	tag    appsv1beta1.ImageTagSpec
 	task   *task
 	pulled bool // rather than found
+	slot   bool // is held
 }
 
 // run waits for a slot, pulls, and reports, unless ctx ends before.
 func (j *pull) run(ctx context.Context) {
 	p := j.puller
 	accepted := time.Now()
-	if p.slots != nil {
-		if p.slots.Acquire(ctx, 1) != nil {
-			return
-		}
-		defer p.slots.Release(1)
+	if j.acquire(ctx) != nil {
+		return
 	}
+	defer j.release()
 	queued := time.Since(accepted)
 	j.task.set(func(st *appsv1beta1.ImageTagStatus) {
 		st.Phase, st.StartTime = appsv1beta1.ImagePhasePulling, ptr.To(metav1.Now())
@@ -84,6 +86,55 @@ func (j *pull) run(ctx context.Context) {
 	})
 	j.announce(err, message)
 	p.wake(j.node)
+}
+
+func (j *pull) acquire(ctx context.Context) error {
+	if s := j.puller.slots; s != nil {
+		if err := s.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		j.slot = true
+	}
+	return nil
+}
+
+func (j *pull) release() {
+	if j.slot {
+		j.puller.slots.Release(1)
+		j.slot = false
+	}
+}
+
+// wait tells what a pull waits for and leaves its slot to others meanwhile.
+func (j *pull) wait(ctx context.Context, reason string, d time.Duration) error {
+	j.tell(appsv1beta1.ImagePhaseWaiting, reason)
+	j.release()
+	if err := sleep(ctx, d); err != nil {
+		return err
+	}
+	return j.acquire(ctx)
+}
+
+// tell reports a phase that differs from the one reported, or another reason to wait.
+func (j *pull) tell(phase appsv1beta1.ImagePullPhase, message string) {
+	changed := false
+	j.task.set(func(st *appsv1beta1.ImageTagStatus) {
+		if changed = st.Phase != phase || phase == appsv1beta1.ImagePhaseWaiting && st.Message != message; changed {
+			st.Phase, st.Message = phase, message
+		}
+	})
+	if changed {
+		j.puller.wake(j.node)
+	}
+}
+
+func sleep(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
 }
 
 // announce tells the NodeImage how the pull ended, and the jobs if it failed.
@@ -121,24 +172,27 @@ func (j *pull) attempts(ctx context.Context) (imageID string, err error) {
 		return "", fmt.Errorf("registry not allowed: %s", j.image.Name)
 	}
 	delay := j.puller.Delay
-	for i := int32(0); ; i++ {
+	for i := int32(0); ; {
 		imageID, err = j.attempt(ctx, timeout, i == limit)
 		if err == nil {
 			return imageID, nil
 		}
+		var reason *waiting
+		switch {
+		case ctx.Err() != nil:
+		case errors.As(err, &reason):
+			err = j.wait(ctx, readable(reason), delay)
+		case i == limit:
+			return "", err
+		default:
+			i++
+			err = sleep(ctx, delay)
+		}
 		if errors.Is(context.Cause(ctx), errDeadline) {
 			return "", errDeadline
 		}
-		if i == limit {
+		if ctx.Err() != nil {
 			return "", err
-		}
-		select {
-		case <-ctx.Done():
-			if errors.Is(context.Cause(ctx), errDeadline) {
-				return "", errDeadline
-			}
-			return "", ctx.Err()
-		case <-time.After(delay):
 		}
 		delay = min(2*delay, 30*j.puller.Delay)
 	}
@@ -159,6 +213,9 @@ func (j *pull) attempt(ctx context.Context, timeout time.Duration, last bool) (s
 			return id, err
 		}
 	}
+	if err := j.puller.roomFor(ctx, images); err != nil {
+		return "", err
+	}
 	logins, problem, err := j.puller.Credentials.For(ctx, j.image, j.entry.PullSecrets, j.tag.OwnerReferences)
 	if err != nil {
 		return "", err
@@ -166,6 +223,7 @@ func (j *pull) attempt(ctx context.Context, timeout time.Duration, last bool) (s
 	if len(logins) == 0 || last {
 		logins = append(logins, nil)
 	}
+	j.tell(appsv1beta1.ImagePhasePulling, "") // after a wait
 	var errs []error
 	for _, login := range logins {
 		if _, err = images.PullImage(ctx, &runtimeapi.ImageSpec{Image: j.image.String()}, login, j.sandbox()); err == nil {

@@ -43,6 +43,10 @@ type Options struct {
 	MaxWorkers int
 	// AllowedRegistries are prefixes of names that may be pulled, empty for all.
 	AllowedRegistries []string
+	// MinFreePercent of the filesystem of images must be free for a pull to begin; 0 for no such condition.
+	MinFreePercent int
+	// FreePercent tells how much is free of the filesystem of a path; nil for asking the system.
+	FreePercent func(path string) (float64, error)
 	// Delay is the wait before the second attempt, doubled for each further one up to 30 times of it; 0 means a second.
 	Delay time.Duration
 	// Log names failures.
@@ -98,6 +102,9 @@ func New(o Options) *Puller {
 	}
 	if p.Delay == 0 {
 		p.Delay = time.Second
+	}
+	if p.FreePercent == nil {
+		p.FreePercent = freePercent
 	}
 	return p
 }

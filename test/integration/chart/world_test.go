@@ -118,9 +118,15 @@ func kubeconfigOf(t *testing.T, account string) string {
 // startManager runs a manager with nothing but the rights of its ServiceAccount until the test ends.
 func startManager(t *testing.T, args ...string) *cluster.Manager {
 	t.Helper()
+	return startAs(t, "kruise-manager", args...)
+}
+
+// startAs runs a manager with the rights of any ServiceAccount of kruise-system.
+func startAs(t *testing.T, account string, args ...string) *cluster.Manager {
+	t.Helper()
 	t.Setenv("WEBHOOK_CERT_WRITER", "secret") // beside the cluster, files would be the default
 	c := &cluster.Cluster{Lab: theLab, Client: kube}
-	m, err := c.StartManager(t.Context(), append([]string{"--kubeconfig=" + kubeconfigOf(t, "kruise-manager"), "--nodeimage-creation-delay=0s", "--v=1"}, args...)...)
+	m, err := c.StartManager(t.Context(), append([]string{"--kubeconfig=" + kubeconfigOf(t, account), "--nodeimage-creation-delay=0s", "--v=1"}, args...)...)
 	must(t, err)
 	t.Cleanup(func() {
 		if err := m.Stop(); err != nil {

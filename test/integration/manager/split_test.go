@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 	"testing"
-	"time"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -16,6 +15,7 @@ import (
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/manager/install"
+	"kruise.io/kruise/test/await"
 )
 
 // TestSeparateProcesses runs a process that only serves webhooks beside one that only runs controllers (platform W22).
@@ -28,7 +28,7 @@ func TestSeparateProcesses(t *testing.T) {
 	hooks := startProcess(t, bin, addr, b.Port(), "--enable-controllers=false")
 	brief := []string{"--leader-election-lease-duration=4s", "--leader-election-renew-deadline=3s", "--leader-election-retry-period=500ms"}
 	controllers := startProcess(t, bin, "", 1, append(brief, "--enable-webhooks=false")...) // that port would not be given to it
-	eventually(t, 40*time.Second, "both are ready", func() error {
+	await.That(t, "both are ready", func() error {
 		if err := hooks.ready(); err != nil {
 			return fmt.Errorf("webhooks: %w", err)
 		}
@@ -44,7 +44,7 @@ func TestSeparateProcesses(t *testing.T) {
 		}
 		return *l.Spec.HolderIdentity
 	}
-	eventually(t, 20*time.Second, "each leads what is its own", func() error {
+	await.That(t, "each leads what is its own", func() error {
 		if controllers.leader() != 1 || hooks.leader() != 0 {
 			return fmt.Errorf("kruise_manager_is_leader is %d and %d", controllers.leader(), hooks.leader())
 		}
@@ -71,7 +71,7 @@ func TestSeparateProcesses(t *testing.T) {
 	}
 	settled := func(c *appsv1beta1.CloneSet, n int32) {
 		t.Helper()
-		eventually(t, 60*time.Second, "the CloneSet is settled", func() error {
+		await.That(t, "the CloneSet is settled", func() error {
 			err := kube.Get(t.Context(), client.ObjectKeyFromObject(c), c)
 			if s := c.Status; err == nil && (s.ObservedGeneration != c.Generation || s.UpdatedReadyReplicas != n) {
 				err = fmt.Errorf("%+v", s)
@@ -91,7 +91,7 @@ func TestSeparateProcesses(t *testing.T) {
 	if err := kube.Delete(t.Context(), &lost, client.GracePeriodSeconds(0)); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 30*time.Second, "a lost pod is replaced", func() error {
+	await.That(t, "a lost pod is replaced", func() error {
 		if err := kube.List(t.Context(), &pods, client.InNamespace(cs.Namespace), client.MatchingLabels(cs.Spec.Selector.MatchLabels)); err != nil {
 			return err
 		}
@@ -118,10 +118,10 @@ func TestSeparateProcesses(t *testing.T) {
 	// Without controllers, objects are admitted and wait.
 	kill(t, controllers)
 	hooks = startProcess(t, bin, addr, b.Port(), "--enable-controllers=false")
-	eventually(t, 40*time.Second, "webhooks are served again", hooks.ready)
+	await.That(t, "webhooks are served again", hooks.ready)
 	waiting := cloneSet("waiting")
 	waiting.Spec.Replicas = new(int32(1))
-	eventually(t, 10*time.Second, "a CloneSet is admitted", func() error { return kube.Create(t.Context(), waiting) })
+	await.That(t, "a CloneSet is admitted", func() error { return kube.Create(t.Context(), waiting) })
 	t.Cleanup(func() { _ = kube.Delete(context.Background(), waiting) })
 	controllers = startProcess(t, bin, "", 1, append(brief, "--enable-webhooks=false")...)
 	settled(waiting, 1)

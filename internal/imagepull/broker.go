@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package imagepull
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/go-logr/logr"
+	"golang.org/x/time/rate"
+	authenticationv1 "k8s.io/api/authentication/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/imagepull/credentials"
+	"kruise.io/kruise/internal/imagepull/reference"
+)
+
+// Limits of the broker for each node (security 5.3.2).
+const (
+	brokerRate  = 5 // per second
+	brokerBurst = 20
+)
+
+// Broker answers the agents that are about to pull an image with what the jobs behind the task log in with (security
+// 5.3.2). It is told nothing but a node's own token and remembers nothing of what it answers.
+type Broker struct {
+	// Live reads from the apiserver: what an agent has just seen must not be older here.
+	Live client.Reader
+	// Reviews creates TokenReviews.
+	Reviews client.Client
+	// Namespace and Account are those of the agents.
+	Namespace, Account string
+	// SecretTypes are those that jobs may name (--pull-secret-types).
+	SecretTypes []string
+	Log         logr.Logger
+
+	mu       sync.Mutex
+	limiters map[string]*rate.Limiter
+}
+
+// refused is an answer without credentials. Its sender is told nothing but the status.
+type refused struct {
+	status int
+	why    error
+}
+
+func (r refused) Error() string { return r.why.Error() }
+
+// ServeHTTP implements http.Handler.
+func (b *Broker) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Cache-Control", "no-store")
+	answer, err := b.answer(quiet(r.Context()), r)
+	if err != nil {
+		status := http.StatusServiceUnavailable
+		if no, ok := err.(refused); ok { //nolint:errorlint // answer returns it as it is
+			status = no.status
+		}
+		b.Log.V(2).Info("An agent got no credentials", "status", status, "reason", err.Error(), "from", r.RemoteAddr)
+		http.Error(w, http.StatusText(status), status)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(answer) // fails only if the agent is gone
+}
+
+func (b *Broker) answer(ctx context.Context, r *http.Request) (*credentials.Answer, error) {
+	if r.Method != http.MethodPost {
+		return nil, refused{http.StatusMethodNotAllowed, fmt.Errorf("method %s", r.Method)}
+	}
+	node, err := b.authenticate(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if !b.limiter(node).Allow() {
+		return nil, refused{http.StatusTooManyRequests, fmt.Errorf("node %s asks too often", node)}
+	}
+	var ask credentials.Request
+	if json.NewDecoder(r.Body).Decode(&ask) != nil {
+		return nil, refused{http.StatusBadRequest, fmt.Errorf("node %s sends no request", node)}
+	}
+	image := reference.Image{Name: ask.Image, Tag: ask.Tag}
+	owners, err := b.owners(ctx, node, image)
+	if err != nil {
+		return nil, err
+	}
+	return b.collect(ctx, image.Name, owners)
+}
+
+// authenticate returns the node of the agent that asks: the token must be for us, of the agents' account, and bound to a
+// pod that lives on the node it tells.
+func (b *Broker) authenticate(ctx context.Context, r *http.Request) (node string, err error) {
+	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !ok || token == "" {
+		return "", refused{http.StatusUnauthorized, fmt.Errorf("no token")}
+	}
+	review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{credentials.BrokerAudience}}}
+	if err := b.Reviews.Create(ctx, review); err != nil {
+		return "", fmt.Errorf("asking whose token it is: %w", err)
+	}
+	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, credentials.BrokerAudience) {
+		return "", refused{http.StatusUnauthorized, fmt.Errorf("the token is not valid for %s", credentials.BrokerAudience)}
+	}
+	user := review.Status.User
+	if user.Username != "system:serviceaccount:"+b.Namespace+":"+b.Account {
+		return "", refused{http.StatusForbidden, fmt.Errorf("%s is no agent", user.Username)}
+	}
+	extra := func(key string) string {
+		if v := user.Extra["authentication.kubernetes.io/"+key]; len(v) == 1 {
+			return v[0]
+		}
+		return ""
+	}
+	name, uid, node := extra("pod-name"), extra("pod-uid"), extra("node-name")
+	if name == "" || uid == "" || node == "" {
+		return "", refused{http.StatusForbidden, fmt.Errorf("the token is not bound to a pod and a node")}
+	}
+	pod := &corev1.Pod{}
+	if err := b.Live.Get(ctx, types.NamespacedName{Namespace: b.Namespace, Name: name}, pod); client.IgnoreNotFound(err) != nil {
+		return "", fmt.Errorf("reading the agent's pod %s: %w", name, err)
+	}
+	if string(pod.UID) != uid || pod.Spec.NodeName != node || pod.DeletionTimestamp != nil ||
+		pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
+		return "", refused{http.StatusForbidden, fmt.Errorf("pod %s does not live on node %s", name, node)}
+	}
+	return node, nil
+}
+
+// owners returns the jobs that own the unfinished task of an image on a node.
+func (b *Broker) owners(ctx context.Context, node string, image reference.Image) ([]corev1.ObjectReference, error) {
+	n := &appsv1beta1.NodeImage{}
+	if err := b.Live.Get(ctx, types.NamespacedName{Name: node}, n); client.IgnoreNotFound(err) != nil {
+		return nil, fmt.Errorf("reading NodeImage %s: %w", node, err)
+	}
+	tags := n.Spec.Images[image.Name].Tags
+	if i := findTag(tags, image.Tag); i >= 0 && !isFinished(n, image.Name, &tags[i]) {
+		return tags[i].OwnerReferences, nil
+	}
+	return nil, refused{http.StatusForbidden, fmt.Errorf("node %s has no unfinished task for %s", node, image)}
+}
+
+// collect returns what the pull secrets of running jobs have for an image. What is missing or holds no credentials is
+// left out: the jobs' messages tell of it.
+func (b *Broker) collect(ctx context.Context, image string, owners []corev1.ObjectReference) (*credentials.Answer, error) {
+	answer := &credentials.Answer{}
+	seen := map[types.NamespacedName]bool{}
+	for _, o := range owners {
+		if !isJob(o) {
+			continue
+		}
+		job := &appsv1beta1.ImagePullJob{}
+		if err := b.Live.Get(ctx, types.NamespacedName{Namespace: o.Namespace, Name: o.Name}, job); client.IgnoreNotFound(err) != nil {
+			return nil, fmt.Errorf("reading ImagePullJob %s/%s: %w", o.Namespace, o.Name, err)
+		}
+		if job.UID != o.UID || !isActive(job) {
+			continue
+		}
+		for _, name := range job.Spec.PullSecrets {
+			key := types.NamespacedName{Namespace: job.Namespace, Name: name}
+			if seen[key] {
+				continue
+			}
+			seen[key] = true
+			s := &corev1.Secret{}
+			err := b.Live.Get(ctx, key, s)
+			if apierrors.IsNotFound(err) {
+				continue
+			}
+			if err != nil {
+				return nil, fmt.Errorf("reading pull secret %s: %w", key, err)
+			}
+			if !copyable(b.SecretTypes, s.Type) || credentials.KeyOf(s.Type) == "" {
+				continue
+			}
+			if c, err := credentials.For(s, image); err == nil && c != nil {
+				answer.Configs = append(answer.Configs, c)
+			}
+		}
+	}
+	return answer, nil
+}
+
+// limiter returns that of a node. Nodes are authenticated, so there are not many; those at rest are forgotten.
+func (b *Broker) limiter(node string) *rate.Limiter {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.limiters == nil {
+		b.limiters = map[string]*rate.Limiter{}
+	}
+	if len(b.limiters) > 1000 {
+		now := time.Now()
+		for name, l := range b.limiters {
+			if l.TokensAt(now) >= brokerBurst {
+				delete(b.limiters, name)
+			}
+		}
+	}
+	l := b.limiters[node]
+	if l == nil {
+		l = rate.NewLimiter(brokerRate, brokerBurst)
+		b.limiters[node] = l
+	}
+	return l
+}
