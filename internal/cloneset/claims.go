@@ -23,6 +23,11 @@ import (
 // longer waited for. A healthy kubelet is done well before.
 const stuckAfter = 5 * time.Second
 
+// GoesWithKey is the annotation of a claim with the UID of the pod that the controller is about to delete together with
+// it. Claims are reused when their pod vanished by itself, so the difference must survive a controller that comes no
+// further than to the pod.
+const GoesWithKey = "apps.kruise.io/cloneset-claim-goes-with"
+
 func idOf(o metav1.Object) string { return o.GetLabels()[appsv1beta1.CloneSetInstanceID] }
 
 // podID is the id of a pod by its label or, if somebody took that off, by its name: its claims are in use all the same.
@@ -73,6 +78,11 @@ func (p *planner) inactiveByID() map[string]*corev1.Pod {
 func (p *planner) cleanClaims(id string, gone *corev1.Pod) {
 	claims := p.claimsByID[id]
 	switch {
+	case !slices.ContainsFunc(claims, func(c *corev1.PersistentVolumeClaim) bool { return c.Annotations[GoesWithKey] == "" }):
+		// The controller deleted the pod but did not come to its claims.
+		for _, c := range claims {
+			p.d.Claims = append(p.d.Claims, ClaimChange{Claim: c})
+		}
 	case gone != nil && p.keepsClaims(gone):
 		for _, c := range claims {
 			if !kept(c) {
@@ -81,7 +91,7 @@ func (p *planner) cleanClaims(id string, gone *corev1.Pod) {
 		}
 		return
 	case gone != nil && gone.DeletionTimestamp != nil && pod.IsSpecifiedDelete(gone):
-		// The controller deleted this pod but did not come to its claims.
+		// The same, told by the mark of the pod.
 		for _, c := range claims {
 			p.d.Claims = append(p.d.Claims, ClaimChange{Claim: c})
 		}
@@ -93,6 +103,22 @@ func (p *planner) cleanClaims(id string, gone *corev1.Pod) {
 		}
 	}
 	delete(p.claimsByID, id)
+}
+
+// keepMarked takes the mark off the claims of pods that stay after all: a delete was refused, or never made.
+func (p *planner) keepMarked() {
+	leaving := make(map[string]bool, len(p.d.Delete))
+	for _, d := range p.d.Delete {
+		leaving[p.podID(d.Pod)] = true
+	}
+	for _, i := range p.active {
+		id := p.podID(i.Pod)
+		for _, c := range p.claimsByID[id] {
+			if !leaving[id] && c.Annotations[GoesWithKey] != "" {
+				p.d.Claims = append(p.d.Claims, ClaimChange{Claim: c, Stay: true})
+			}
+		}
+	}
 }
 
 // keepsClaims says whether the claims of a pod survive its recreation.

@@ -91,6 +91,8 @@ const (
 	reasonScaled       = "ScaleSucceeded"
 	reasonUpdateFailed = "UpdateFailed"
 	reasonUpdated      = "UpdateSucceeded"
+	// reasonTerminating is FailedScale's reason in a namespace that is being deleted.
+	reasonTerminating = "NamespaceTerminating"
 )
 
 // reportFailures sets FailedScale and FailedUpdate by the outcome of the writes. A condition that never was true is not
@@ -108,7 +110,11 @@ func reportFailures(st *appsv1beta1.CloneSetStatus, scaleErr, updateErr error, n
 		}
 		setCondition(st, c, now, false)
 	}
-	report(appsv1beta1.CloneSetConditionFailedScale, scaleErr, reasonScaleFailed, reasonScaled)
+	scaleFailed := reasonScaleFailed
+	if errors.Is(scaleErr, errTerminating) {
+		scaleFailed = reasonTerminating
+	}
+	report(appsv1beta1.CloneSetConditionFailedScale, scaleErr, scaleFailed, reasonScaled)
 	report(appsv1beta1.CloneSetConditionFailedUpdate, updateErr, reasonUpdateFailed, reasonUpdated)
 }
 

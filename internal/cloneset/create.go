@@ -84,7 +84,9 @@ func (e *executor) createBatch(ctx context.Context, cs *appsv1beta1.CloneSet, ba
 			if results[i] == createdUnknown {
 				o.unsettled = append(o.unsettled, batch[i].Pod.Name)
 			}
-			if !apierrors.HasStatusCause(errs[i], corev1.NamespaceTerminatingCause) {
+			if apierrors.HasStatusCause(errs[i], corev1.NamespaceTerminatingCause) {
+				o.terminating = true
+			} else {
 				e.recorder.Eventf(cs, corev1.EventTypeWarning, "FailedCreate", "failed to create pod %s: %v", batch[i].Pod.Name, errs[i])
 				o.fail(true, errs[i])
 			}

@@ -107,6 +107,9 @@ type Deletion struct {
 	Pod *corev1.Pod
 	// Claims are deleted after the pod.
 	Claims []*corev1.PersistentVolumeClaim
+	// MarkClaims has the claims marked before the pod is deleted (GoesWithKey): without that, who finds them after the pod is
+	// gone would take them for claims to be reused.
+	MarkClaims bool
 	// Reason says why the pod goes.
 	Reason DeleteReason
 	// IfUnchanged says that the pod goes because nobody misses it, so that it must not have become available meanwhile:
@@ -132,11 +135,13 @@ const (
 type ClaimChange struct {
 	// Claim is the claim.
 	Claim *corev1.PersistentVolumeClaim
-	// Owner becomes the controller of the claim instead of the CloneSet. Nil: see Keep.
+	// Owner becomes the controller of the claim instead of the CloneSet. Nil: see Keep and Stay.
 	Owner *corev1.Pod
-	// Keep marks the claim with apps.kruise.io/keep-pvc-for-deletion, so that the next pod takes it over. Without
-	// Owner and Keep the claim is deleted.
+	// Keep marks the claim with apps.kruise.io/keep-pvc-for-deletion, so that the next pod takes it over.
 	Keep bool
+	// Stay takes the mark of a deletion off the claim, which was called off. Without Owner, Keep and Stay the claim is
+	// deleted.
+	Stay bool
 }
 
 // RevisionLabels changes metadata of a revision; an empty value removes the key.

@@ -57,6 +57,8 @@ type outcome struct {
 	again bool
 	// more says that the decision was not carried out to its end, because that took long: look again at once.
 	more bool
+	// terminating: the apiserver refuses to create anything because the namespace is being deleted.
+	terminating bool
 	// speed is how many pods may be created at once next time.
 	speed int
 	// unsettled names the pods that exist, or may, and that the cache may not show yet. Nothing that changes the names of new
@@ -211,6 +213,11 @@ func (e *executor) deleteAll(ctx context.Context, cs *appsv1beta1.CloneSet, dele
 }
 
 func (e *executor) deletePod(ctx context.Context, cs *appsv1beta1.CloneSet, d *Deletion) error {
+	if d.MarkClaims {
+		if err := e.markClaims(ctx, cs, d); err != nil {
+			return err
+		}
+	}
 	pd := &corev1.Pod{}
 	pd.Namespace, pd.Name, pd.UID = d.Pod.Namespace, d.Pod.Name, d.Pod.UID
 	condition := client.Preconditions{UID: &d.Pod.UID}
@@ -233,6 +240,21 @@ func (e *executor) deletePod(ctx context.Context, cs *appsv1beta1.CloneSet, d *D
 		errs = append(errs, e.deleteClaim(ctx, cs, c))
 	}
 	return errors.Join(errs...)
+}
+
+// markClaims notes on the claims of a pod that they go with it, so that nobody reuses them if the process ends halfway.
+func (e *executor) markClaims(ctx context.Context, cs *appsv1beta1.CloneSet, d *Deletion) error {
+	for _, c := range d.Claims {
+		if c.Annotations[GoesWithKey] == string(d.Pod.UID) {
+			continue
+		}
+		wanted := c.DeepCopy()
+		wanted.Annotations = withLabels(wanted.Annotations, map[string]string{GoesWithKey: string(d.Pod.UID)})
+		if err := e.patchClaim(ctx, cs, c, wanted); client.IgnoreNotFound(err) != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (e *executor) deleteClaim(ctx context.Context, cs *appsv1beta1.CloneSet, c *corev1.PersistentVolumeClaim) error {
@@ -266,26 +288,35 @@ func (e *executor) changeClaims(ctx context.Context, cs *appsv1beta1.CloneSet, c
 }
 
 func (e *executor) changeClaim(ctx context.Context, cs *appsv1beta1.CloneSet, change *ClaimChange) error {
-	if change.Owner == nil && !change.Keep {
+	if change.Owner == nil && !change.Keep && !change.Stay {
 		if used, err := e.inUse(ctx, cs, change.Claim); used || err != nil {
 			return err
 		}
 		return e.deleteClaim(ctx, cs, change.Claim)
 	}
 	wanted := change.Claim.DeepCopy()
-	if change.Keep {
+	switch {
+	case change.Stay:
+		delete(wanted.Annotations, GoesWithKey)
+	case change.Keep:
 		wanted.Labels = withLabels(wanted.Labels, map[string]string{appsv1beta1.CloneSetKeepPVCForDeletionKey: "true"})
-	} else {
+	default:
 		for i := range wanted.OwnerReferences {
 			if wanted.OwnerReferences[i].UID == cs.UID {
 				wanted.OwnerReferences[i] = podReference(change.Owner)
 			}
 		}
 	}
-	err := e.client.Patch(ctx, wanted, client.MergeFromWithOptions(change.Claim, client.MergeFromWithOptimisticLock{}))
+	return e.patchClaim(ctx, cs, change.Claim, wanted)
+}
+
+// patchClaim writes a change on the very version of the claim that was examined. A conflict and a claim that is gone are
+// returned as they are.
+func (e *executor) patchClaim(ctx context.Context, cs *appsv1beta1.CloneSet, c, wanted *corev1.PersistentVolumeClaim) error {
+	err := e.client.Patch(ctx, wanted, client.MergeFromWithOptions(c, client.MergeFromWithOptimisticLock{}))
 	if err != nil && !apierrors.IsConflict(err) && !apierrors.IsNotFound(err) {
-		e.recorder.Eventf(cs, corev1.EventTypeWarning, "FailedUpdate", "failed to change claim %s: %v", change.Claim.Name, err)
-		return fmt.Errorf("change claim %s/%s: %w", change.Claim.Namespace, change.Claim.Name, err)
+		e.recorder.Eventf(cs, corev1.EventTypeWarning, "FailedUpdate", "failed to change claim %s: %v", c.Name, err)
+		return fmt.Errorf("change claim %s/%s: %w", c.Namespace, c.Name, err)
 	}
 	return err
 }

@@ -3,6 +3,8 @@
 package cloneset_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/cloneset"
 	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/internal/pod/inplace"
 	"kruise.io/kruise/internal/pod/lifecycle"
 )
 
@@ -139,6 +142,56 @@ func TestS_inplace_update_32_Budget(t *testing.T) {
 	}
 	if d := plan(1); len(d.Edits) != 1 {
 		t.Errorf("%d edits", len(d.Edits))
+	}
+}
+
+// Weakness 29: with an environment variable that reads it, a template annotation restarts all containers in place, under
+// the rules of every update.
+func TestRestartInPlace(t *testing.T) {
+	restart := func(at string) edit {
+		return func(s *set) { s.Spec.Template.Annotations = map[string]string{"example.com/restarted-at": at} }
+	}
+	w := start(t, 3, inPlace, maxUnavailable("1"), restart("never"), func(s *set) {
+		s.Spec.Template.Spec.Containers[0].Env = []corev1.EnvVar{{Name: "RESTARTED_AT", ValueFrom: &corev1.EnvVarSource{
+			FieldRef: &corev1.ObjectFieldSelector{APIVersion: "v1", FieldPath: "metadata.annotations['example.com/restarted-at']"}}}}
+	})
+	w.Gates.EnvFromMetadata = true
+	before := w.Names()
+	w.change(restart("now"))
+	w.Reconcile()
+	drained := w.count(func(p *corev1.Pod) bool {
+		return p.Annotations["example.com/restarted-at"] == "now" && pod.ConditionIs(p, pub.InPlaceUpdateReady, corev1.ConditionFalse) &&
+			strings.Contains(p.Annotations[pub.InPlaceUpdateStateKey], `"updateEnvFromMetadata":true`)
+	})
+	if drained != 1 || !slices.Equal(before, w.Names()) {
+		t.Errorf("%d pods are asked to restart, pods %v", drained, w.Names())
+	}
+}
+
+// inplace-update weakness 19: images of ordinary init containers change in place, without a restart, for who asks for it.
+func TestInitContainerImages(t *testing.T) {
+	for _, asked := range []bool{false, true} {
+		w := start(t, 3, inPlace, maxUnavailable("1"), func(s *set) {
+			s.Spec.Template.Spec.InitContainers = []corev1.Container{{Name: "setup", Image: "setup:v1"}}
+			if asked {
+				s.Annotations = map[string]string{inplace.InitContainerImagesKey: "true"}
+			}
+		})
+		before := w.Names()
+		w.change(func(s *set) { s.Spec.Template.Spec.InitContainers[0].Image = "setup:v2" })
+		if asked {
+			w.Reconcile()
+			w.want(3, 3, 3)
+		}
+		w.settle()
+		if got := slices.Equal(before, w.Names()); got != asked {
+			t.Errorf("asked %v, same pods %v", asked, got)
+		}
+		for _, p := range w.pods() {
+			if p.Spec.InitContainers[0].Image != "setup:v2" || asked && p.Status.ContainerStatuses[0].RestartCount != 0 {
+				t.Errorf("pod %+v", p.Spec.InitContainers)
+			}
+		}
 	}
 }
 

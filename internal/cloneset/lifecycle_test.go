@@ -232,6 +232,33 @@ func TestS_pod_lifecycle_12_S_pod_lifecycle_13_RollbackBeforeTheWrite(t *testing
 	}
 }
 
+// TestPausedWhilePreparing: pausing does not take back the choice of a pod whose hook is prepared, and nobody is told
+// that it was updated (pod-lifecycle 5.3).
+func TestPausedWhilePreparing(t *testing.T) {
+	for _, released := range []bool{false, true} {
+		h := hook()
+		h.MarkPodNotReady = true
+		w := start(t, 3, inPlace, hooked, beforeUpdate(h), maxUnavailable("1"))
+		w.change(image("app:v2"))
+		w.settle()
+		p := w.one(lifecycle.PreparingUpdate)
+		if released {
+			w.label(p, hookLabel, "false")
+		}
+		w.change(paused(true))
+		w.settle()
+		if got := w.one(lifecycle.PreparingUpdate); got != p || !pod.ConditionIs(w.Pods[p], pub.KruisePodReady, corev1.ConditionFalse) {
+			t.Errorf("released %v: %s is prepared, %+v", released, got, w.Pods[p].Status)
+		}
+		w.label(p, hookLabel, "false")
+		w.change(paused(false))
+		w.settle()
+		if got := w.one(lifecycle.Updated); got != p || w.Pods[p].Spec.Containers[0].Image != "app:v2" {
+			t.Errorf("released %v: %s was updated to %s", released, got, w.Pods[p].Spec.Containers[0].Image)
+		}
+	}
+}
+
 func TestS_pod_lifecycle_14_RetargetFromUpdated(t *testing.T) {
 	h := hook()
 	h.FinalizersHandler = []string{"example.io/hold"}

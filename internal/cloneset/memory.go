@@ -14,8 +14,8 @@ import (
 const speedLasts = time.Second
 
 // memory is what the controller may forget at any time: when it last wrote a status, to write it less often, which ids
-// it found in use by others, to try them only once, which creates were
-// not answered, and how fast it could create pods.
+// it found in use by others, to try them only once, which creates were not answered, which revisions it looked for in
+// vain, how fast it could create pods, and which namespaces are at their end.
 type memory struct {
 	mu   sync.Mutex
 	sets map[types.NamespacedName]*remembered
@@ -27,12 +27,16 @@ type remembered struct {
 	taken  map[string]bool
 	// unsettled names the pods that were created without an answer and that the cache did not show when last looked for.
 	unsettled map[string]bool
+	// gone names the revisions that are in use and do not exist.
+	gone map[string]bool
 	// met: the cache has shown the pods as the apiserver has them, since this process leads.
 	met bool
 	// left are the pods that the cache has to show first.
 	left *leftBehind
 	// pods is the number of its pods.
 	pods int
+	// terminating: its namespace is being deleted, which nothing undoes.
+	terminating bool
 	// speed is how many pods could be created at once at the time of creating.
 	speed    int
 	creating time.Time
@@ -52,6 +56,20 @@ func (m *memory) of(key types.NamespacedName, uid types.UID) *remembered {
 		m.sets[key] = r
 	}
 	return r
+}
+
+// terminate notes that the namespace is being deleted.
+func (m *memory) terminate(key types.NamespacedName, uid types.UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(key, uid).terminating = true
+}
+
+// terminates says whether a create was refused because the namespace is being deleted.
+func (m *memory) terminates(key types.NamespacedName, uid types.UID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.of(key, uid).terminating
 }
 
 func (m *memory) forget(key types.NamespacedName) {

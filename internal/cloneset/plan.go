@@ -22,13 +22,16 @@ import (
 func Plan(s Snapshot) Decision {
 	p := newPlanner(s)
 	p.claims()
-	p.predownload()
-	if p.cs.DeletionTimestamp == nil {
+	if !s.NamespaceTerminating {
+		p.predownload()
+	}
+	if p.cs.DeletionTimestamp == nil && !s.NamespaceTerminating {
 		p.own()
 		scaled := p.scale()
 		p.refresh()
 		p.update(scaled)
 		p.finished()
+		p.keepMarked()
 	}
 	p.status()
 	p.trimPodsToDelete()

@@ -32,7 +32,10 @@ const (
 	listTimeout = 60 * time.Second
 )
 
-// errBehind says that the cache does not show yet what the former leader did.
+// errTerminating says that nothing can be created any more because the namespace is being deleted.
+var errTerminating = errors.New("the namespace is being deleted: nothing is created in it any more, and pods are neither updated nor removed")
+
+// errBehind says that the cache does not show yet what was done before, by a former leader or without an answer.
 var errBehind = errors.New("the cache is behind")
 
 func logOf(ctx context.Context) logr.Logger { return logf.FromContext(ctx) }
@@ -72,8 +75,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, nil
 	}
 	snapshot, err := r.observe(ctx, cs, selector)
-	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
-		return ctrl.Result{}, nil // nothing can be created any more
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) || errors.Is(err, errTerminating) {
+		r.memory.terminate(req.NamespacedName, cs.UID)
+		return ctrl.Result{}, nil // without the revision of the present template there is nothing to plan with
 	}
 	if errors.Is(err, errBehind) {
 		return ctrl.Result{RequeueAfter: 2 * again}, nil
@@ -90,6 +94,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	}
 	outcome := r.exec.act(ctx, cs, &decision, r.memory.speed(req.NamespacedName, cs.UID, r.now()))
 	r.memory.reached(req.NamespacedName, cs.UID, outcome.speed, r.now())
+	if outcome.terminating = outcome.terminating || snapshot.NamespaceTerminating; outcome.terminating {
+		r.memory.terminate(req.NamespacedName, cs.UID)
+	}
 	result, err := r.report(ctx, cs, &decision, &outcome)
 	if err != nil {
 		// The result of a failure is ignored, and its retries become rare. A pod that can't be dealt with must not keep
@@ -110,6 +117,8 @@ func (r *reconciler) observe(ctx context.Context, cs *appsv1beta1.CloneSet, sele
 		Selector: selector,
 		Gates:    r.gates,
 		TakenIDs: r.memory.taken(client.ObjectKeyFromObject(cs), cs.UID),
+
+		NamespaceTerminating: r.memory.terminates(client.ObjectKeyFromObject(cs), cs.UID),
 	}
 	mine := []client.ListOption{
 		client.InNamespace(cs.Namespace), client.MatchingFields{pod.OwnerUIDField: string(cs.UID)}, client.UnsafeDisableDeepCopy,
@@ -160,6 +169,11 @@ func (r *reconciler) observeRevisions(ctx context.Context, cs *appsv1beta1.Clone
 	if err != nil {
 		return err
 	}
+	if late, err := r.historyLate(ctx, cs, s, candidates); err != nil {
+		return err
+	} else if late {
+		return errBehind
+	}
 	owner := revision.Owner{
 		Object:         cs,
 		GVK:            appsv1beta1.GroupVersion.WithKind("CloneSet"),
@@ -173,7 +187,13 @@ func (r *reconciler) observeRevisions(ctx context.Context, cs *appsv1beta1.Clone
 	if err != nil {
 		return fmt.Errorf("resolve revisions: %w", err)
 	}
-	if cs.DeletionTimestamp == nil {
+	if s.NamespaceTerminating && plan.Write == revision.Create {
+		return errTerminating
+	}
+	if cs.DeletionTimestamp == nil && !s.NamespaceTerminating {
+		if plan.Write == revision.Create {
+			r.memory.comes(client.ObjectKeyFromObject(cs), cs.UID, plan.Update.Name)
+		}
 		if err := r.exec.revisions.Apply(ctx, owner, plan); err != nil {
 			return err
 		}
@@ -254,7 +274,11 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 		r.exec.recorder.Event(cs, corev1.EventTypeNormal, "RolloutWaiting", stalled)
 	}
 	sooner(look)
-	reportFailures(&d.Status, o.scaleErr, o.updateErr, r.now())
+	scaleErr := o.scaleErr
+	if o.terminating {
+		scaleErr = errTerminating // no failure to retry, but what the status says
+	}
+	reportFailures(&d.Status, scaleErr, o.updateErr, r.now())
 	left, statusErr := r.writeStatus(ctx, cs, &d.Status)
 	sooner(left)
 	if d.TrimPodsToDelete && !r.trimPodsToDelete(ctx, cs, d.PodsToDelete) {

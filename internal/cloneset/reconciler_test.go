@@ -418,14 +418,53 @@ func TestConflictIsNoFailure(t *testing.T) {
 	}
 }
 
-func TestNothingHappensInATerminatingNamespace(t *testing.T) {
-	f := newFixture(t, interceptor.Funcs{Create: func(_ context.Context, _ client.WithWatch, o client.Object, _ ...client.CreateOption) error {
-		err := apierrors.NewForbidden(schema.GroupResource{}, o.GetName(), errors.New("terminating"))
-		err.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
-		return err
-	}})
-	if result, err := f.reconcileOnce(); err != nil || result.RequeueAfter != 0 {
-		t.Errorf("got %v, %v", result, err)
+// In a namespace that is being deleted one create is tried, and never again; the status says why, and nothing is retried.
+func TestNothingIsCreatedInATerminatingNamespace(t *testing.T) {
+	for _, first := range []bool{true, false} {
+		creates, refuse := 0, first
+		f := newFixture(t, interceptor.Funcs{Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+			if !refuse {
+				return c.Create(ctx, o, opts...)
+			}
+			creates++
+			err := apierrors.NewForbidden(schema.GroupResource{}, o.GetName(), errors.New("terminating"))
+			err.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
+			return err
+		}})
+		if !first {
+			_, err := f.reconcileOnce()
+			f.must(err)
+			refuse = true
+			f.scaleTo(20)
+		}
+		for range 4 {
+			result, err := f.reconcileOnce()
+			if err != nil || result.RequeueAfter > 2*statusInterval {
+				t.Errorf("got %v, %v", result, err)
+			}
+		}
+		if creates != 1 {
+			t.Errorf("%d creates were tried", creates)
+		}
+		if first {
+			continue // there is not even a revision to report about
+		}
+		c := findCondition(f.set().Status.Conditions, appsv1beta1.CloneSetConditionFailedScale)
+		if c == nil || c.Status != corev1.ConditionTrue || c.Reason != "NamespaceTerminating" {
+			t.Errorf("condition %+v", c)
+		}
+		if f.hasEvent("FailedCreate") {
+			t.Error("an event of a namespace's usual end")
+		}
+		// A pod goes, as all will: the counters follow, nothing comes in its place.
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: f.podNames()[0]}}
+		f.must(f.server.Delete(context.Background(), p))
+		f.now = func() time.Time { return time.Now().Add(time.Minute) }
+		_, err := f.reconcileOnce()
+		f.must(err)
+		if creates != 1 || f.set().Status.Replicas != 4 {
+			t.Errorf("%d creates, status %+v", creates, f.set().Status)
+		}
 	}
 }
 

@@ -61,10 +61,14 @@ func settled(i *podInfo) bool {
 	return seen >= 0
 }
 
-// wanted names the revision a pod should be at: the one it has, unless updating wants to move it.
+// wanted names the revision a pod should be at: the one it has, unless updating wants to move it. A pod that a hook
+// prepares stays chosen when updating is paused: who prepares it goes on, and is not told that it was updated
+// (pod-lifecycle 5.3).
 func (p *planner) wanted(i *podInfo) string {
 	off := p.onDelete || p.paused()
 	switch {
+	case off && !i.updated && lifecycle.StateOf(i.Pod) == lifecycle.PreparingUpdate && p.cs.Spec.Lifecycle != nil && p.cs.Spec.Lifecycle.InPlaceUpdate != nil:
+		return p.s.Revisions.Update.Name
 	case !off && i.updated && p.updating.move < 0:
 		return p.s.Revisions.Current.Name
 	case i.updated, !off && p.updating.move > 0:

@@ -164,6 +164,7 @@ func (p *planner) remove(i *podInfo, reason DeleteReason) bool {
 		}
 		deletion.Claims = nil
 	}
+	deletion.MarkClaims = p.cs.Spec.ScaleStrategy.EnablePVCReuse || p.s.Gates.KeepClaimsForDeletion
 	i.busy = true
 	p.d.Delete = append(p.d.Delete, deletion)
 	return true

@@ -331,6 +331,14 @@ func TestS_cloneset_31_FailedPod(t *testing.T) {
 	if n := len(w.Pods); n != 13 {
 		t.Errorf("%d pod objects", n)
 	}
+	w.change(func(s *set) { s.Annotations = map[string]string{cloneset.KeepFinishedPodsKey: "true"} })
+	for range 5 {
+		w.ChangePod(w.Names()[0], func(p *corev1.Pod) { p.Status.Phase = corev1.PodFailed })
+		w.settle()
+	}
+	if n := len(w.Pods); n != 18 {
+		t.Errorf("%d pod objects although they are to be kept", n)
+	}
 }
 
 func TestS_cloneset_30_Release(t *testing.T) {

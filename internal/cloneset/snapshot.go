@@ -50,6 +50,7 @@ func (g *Gates) inPlace(cs *appsv1beta1.CloneSet) inplace.Options {
 		RecreateOnClaimChange: g.RecreateOnClaimChange,
 		IgnoreClaimChange:     policyOf(cs) == appsv1beta1.InPlaceOnlyCloneSetPodUpdatePolicyType,
 		ResizeSubresource:     g.ResizeSubresource,
+		InitContainerImages:   cs.Annotations[inplace.InitContainerImagesKey] == "true",
 		// A revision that another version of Kubernetes defaulted is no other template (cloneset 5.3).
 		Default: func(t *corev1.PodTemplateSpec) { template.SetDefaults(t, true) },
 	}
@@ -88,6 +89,9 @@ type Snapshot struct {
 	// TakenIDs are instance ids that are no use although no listed pod or claim carries them: a create met a foreign
 	// object of that name.
 	TakenIDs map[string]bool
+	// NamespaceTerminating says that the namespace is being deleted, so that nothing can be created: pods are left to the
+	// namespace's end.
+	NamespaceTerminating bool
 	// BudgetAllows asks the pod's disruption budget whether the pod may be updated now, and says why not (gate
 	// PodUnavailableBudgetUpdateGate). Nil allows all.
 	BudgetAllows func(*corev1.Pod) (bool, string)

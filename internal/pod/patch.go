@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/strategicpatch"
 )
@@ -19,20 +20,27 @@ type patch struct {
 
 // newPatch returns the difference between from and what e wants, as far as e's endpoint takes it.
 func newPatch(from *corev1.Pod, e Edit) (*patch, error) {
-	before, err := json.Marshal(visible(from, e.Subresource))
+	was, will := visible(from, e.Subresource), visible(e.Pod, e.Subresource)
+	dropEqual(was, will)
+	return diff(was, will)
+}
+
+// diff returns the patch that makes will of was.
+func diff(was, will *corev1.Pod) (*patch, error) {
+	before, err := json.Marshal(was)
 	if err != nil {
 		return nil, fmt.Errorf("encode pod: %w", err)
 	}
-	after, err := json.Marshal(visible(e.Pod, e.Subresource))
+	after, err := json.Marshal(will)
 	if err != nil {
 		return nil, fmt.Errorf("encode pod: %w", err)
 	}
-	diff, err := strategicpatch.CreateTwoWayMergePatch(before, after, corev1.Pod{})
+	merge, err := strategicpatch.CreateTwoWayMergePatch(before, after, corev1.Pod{})
 	if err != nil {
 		return nil, fmt.Errorf("compare pods: %w", err)
 	}
 	p := &patch{}
-	if err := json.Unmarshal(diff, &p.content); err != nil {
+	if err := json.Unmarshal(merge, &p.content); err != nil {
 		return nil, fmt.Errorf("read patch: %w", err)
 	}
 	dropOrder(p.content)
@@ -76,6 +84,39 @@ func visible(p *corev1.Pod, s Subresource) *corev1.Pod {
 	}
 	v.Labels, v.Annotations, v.Finalizers = p.Labels, p.Annotations, p.Finalizers
 	return v
+}
+
+// dropEqual takes out of both what is equal, where that is much: most writes change a condition or an image of a large pod,
+// and comparing is cheaper than encoding. What a and b point to stays as it is.
+func dropEqual(a, b *corev1.Pod) {
+	conditionType := func(c *corev1.PodCondition) string { return string(c.Type) }
+	a.Status.Conditions, b.Status.Conditions = differing(a.Status.Conditions, b.Status.Conditions, conditionType)
+	containerName := func(c *corev1.Container) string { return c.Name }
+	a.Spec.Containers, b.Spec.Containers = differing(a.Spec.Containers, b.Spec.Containers, containerName)
+	a.Spec.InitContainers, b.Spec.InitContainers = differing(a.Spec.InitContainers, b.Spec.InitContainers, containerName)
+	restA, restB := a.Spec, b.Spec
+	restA.Containers, restA.InitContainers, restB.Containers, restB.InitContainers = nil, nil, nil, nil
+	if equality.Semantic.DeepEqual(&restA, &restB) {
+		a.Spec = corev1.PodSpec{Containers: a.Spec.Containers, InitContainers: a.Spec.InitContainers}
+		b.Spec = corev1.PodSpec{Containers: b.Spec.Containers, InitContainers: b.Spec.InitContainers}
+	}
+}
+
+// differing returns the elements of two lists, which are merged by key, without those that are equal. Lists whose keys
+// are not the same in the same order, but for new ones at the end, are returned as they are.
+func differing[T any](a, b []T, key func(*T) string) (restA, restB []T) {
+	if len(a) > len(b) {
+		return a, b
+	}
+	for i := range a {
+		if key(&a[i]) != key(&b[i]) {
+			return a, b
+		}
+		if !equality.Semantic.DeepEqual(&a[i], &b[i]) {
+			restA, restB = append(restA, a[i]), append(restB, b[i])
+		}
+	}
+	return restA, append(restB, b[len(a):]...)
 }
 
 // resources returns a spec with nothing but the names and resources of the containers.

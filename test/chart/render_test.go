@@ -360,6 +360,15 @@ func TestSeparateControllers(t *testing.T) {
 			}
 		}
 	}
+	broker := render(t, "--set", "crds.managed=false,manager.separateControllers.enabled=true,secretDelivery=broker")
+	for key, want := range map[string]string{
+		"ClusterRole/kruise-manager-broker-role": "imagepulljobs", "ClusterRoleBinding/kruise-manager-broker-rolebinding": "kruise-webhook",
+		"ClusterRoleBinding/kruise-manager-pullsecret-rolebinding": "kruise-webhook",
+	} {
+		if !strings.Contains(broker.Text(key), want) {
+			t.Errorf("with the broker, %s lacks %s", key, want)
+		}
+	}
 	accounts := map[string]string{
 		"ClusterRoleBinding/kruise-certs-rolebinding": "kruise-webhook", "RoleBinding/kruise-webhook-rolebinding": "kruise-webhook",
 		"ClusterRoleBinding/kruise-manager-auth-rolebinding": "kruise-webhook", "RoleBinding/kruise-webhook-leader-election-rolebinding": "kruise-webhook",

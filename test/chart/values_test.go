@@ -129,6 +129,7 @@ var effects = map[string]effect{
 	"monitoring.grafanaDashboard.enabled":         {"true", "ConfigMap/kruise-dashboard", "kruise.json"},
 	"monitoring.grafanaDashboard.labels":          {`{"a":"b"},monitoring.grafanaDashboard.enabled=true`, "ConfigMap/kruise-dashboard", "a: b"},
 	"delegatedCapabilityCheck":                    {"Enforce", deployment, "--delegated-capability-check=Enforce"},
+	"helmHooks.preflight":                         {"false", "Job/kruise-preflight", "!"},
 	"helmHooks.uninstallGuard":                    {"false", guardJob, "!"},
 	"helmHooks.storageMigration":                  {"always", "Job/kruise-storage-migration", "- migrate"},
 	"helmHooks.image.repository":                  {"registry.example/hook", guardJob, "image: registry.example/hook:v"},

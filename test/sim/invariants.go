@@ -32,12 +32,14 @@ type invariants struct {
 	// deleted are the pods that it deleted.
 	deleted map[types.UID]bool
 	// saw are the objects that the process was ever shown.
-	saw    map[types.UID]bool
-	writes int
+	saw map[types.UID]bool
+	// givenUp are the claims of the pods that it deleted while claims are reused: they must not stay, nor come to another pod.
+	givenUp map[types.UID]bool
+	writes  int
 }
 
 func newInvariants() invariants {
-	return invariants{drained: map[types.UID]bool{}, served: map[types.UID]bool{}, deleted: map[types.UID]bool{}, saw: map[types.UID]bool{}}
+	return invariants{drained: map[types.UID]bool{}, served: map[types.UID]bool{}, deleted: map[types.UID]bool{}, saw: map[types.UID]bool{}, givenUp: map[types.UID]bool{}}
 }
 
 func (i *invariants) sees(v *view) {
@@ -187,9 +189,21 @@ func (w *World) checkWrite(r request, before, after client.Object) {
 func (w *World) checkPod(r request, before, after *corev1.Pod) {
 	cs := w.set
 	n := numbersOf(cs)
-	if r.verb == "create" {
+	switch r.verb {
+	case "create":
 		w.checkSurge(n)
+		for _, c := range w.claimsOf(after) {
+			if w.watch.givenUp[c.GetUID()] {
+				w.fail("%s: it takes over claim %s, whose pod was removed on purpose", r, c.GetName())
+			}
+		}
 		return
+	case "delete":
+		if w.set.Spec.ScaleStrategy.EnablePVCReuse && active(cs, before) {
+			for _, c := range w.claimsOf(before) {
+				w.watch.givenUp[c.GetUID()] = true
+			}
+		}
 	}
 	if w.serves(cs, before) && (after == nil || !w.serves(cs, after)) {
 		w.checkAvailability(r, n, before)
@@ -330,6 +344,20 @@ func (w *World) checkClaim(r request, claim client.Object) {
 			}
 		}
 	}
+}
+
+// claimsOf returns the claims that a pod mounts.
+func (w *World) claimsOf(p *corev1.Pod) []client.Object {
+	var found []client.Object
+	for _, v := range p.Spec.Volumes {
+		if v.PersistentVolumeClaim == nil {
+			continue
+		}
+		if c := w.store.objects[claims][v.PersistentVolumeClaim.ClaimName]; c != nil {
+			found = append(found, c)
+		}
+	}
+	return found
 }
 
 func hashOf(p *corev1.Pod) string {

@@ -196,6 +196,9 @@ func (w *World) checkClaims(cs *appsv1beta1.CloneSet, ids map[string]bool) {
 		if isOwned(c, cs) && !ids[c.GetLabels()[appsv1beta1.CloneSetInstanceID]] && !cs.Spec.ScaleStrategy.EnablePVCReuse {
 			w.fail("claim %s is left behind", name)
 		}
+		if w.watch.givenUp[c.GetUID()] {
+			w.fail("claim %s stays although its pod was removed on purpose", name)
+		}
 	}
 }
 

@@ -362,7 +362,7 @@ func TestAccepted(t *testing.T) {
 }
 
 // imagesOnly is a stand-in for the rule of inplace-update 5.2.
-func imagesOnly(old, updated *corev1.PodTemplateSpec) error {
+func imagesOnly(_ map[string]string, old, updated *corev1.PodTemplateSpec) error {
 	updated = updated.DeepCopy()
 	updated.ObjectMeta = old.ObjectMeta
 	for i := range updated.Spec.Containers {
@@ -556,6 +556,9 @@ func TestInPlaceOnlyAsksTheEngine(t *testing.T) {
 	cpu := func(n string) string {
 		return `{"spec":{"template":{"spec":{"containers":[{"name":"app","image":"app:v1","resources":{"requests":{"cpu":"` + n + `"},"limits":{"cpu":"2"}}}]}}}}`
 	}
+	initImage := func(image string) string {
+		return `{"spec":{"template":{"spec":{"initContainers":[{"name":"setup","image":"` + image + `"}]}}}}`
+	}
 	for _, tt := range []struct {
 		name     string
 		gates    map[string]bool
@@ -567,6 +570,8 @@ func TestInPlaceOnlyAsksTheEngine(t *testing.T) {
 		{"defaults that are stored differently", nil, `{"spec":{"template":{"spec":` + defaultedPodSpec + `}}}`, `{"spec":{"template":{"metadata":{"annotations":{"a":"1"}}}}}`, true},
 		{"env", nil, `{}`, `{"spec":{"template":{"spec":{"containers":[{"name":"app","image":"app:v1","env":[{"name":"A"}]}]}}}}`, false},
 		{"volume", nil, `{}`, `{"spec":{"template":{"spec":{"volumes":[{"name":"v"}]}}}}`, false},
+		{"init container image", nil, initImage("setup:v1"), initImage("setup:v2"), false},
+		{"init container image, opted in", nil, initImage("setup:v1"), strings.Replace(initImage("setup:v2"), "{", `{"metadata":{"resourceVersion":"1","annotations":{"apps.kruise.io/inplace-update-init-container-images":"true"}},`, 1), true},
 		{"cpu without the gate", nil, cpu("1"), cpu("500m"), false},
 		{"cpu with the gate", map[string]bool{"InPlaceWorkloadVerticalScaling": true}, cpu("1"), cpu("500m"), true},
 	} {

@@ -28,8 +28,8 @@ type Options struct {
 	// AllowPrivileged accepts privileged containers (flag --allow-privileged).
 	AllowPrivileged bool
 	// InPlace returns why a change of template can't be made in place, nil if it can; it decides what InPlaceOnly
-	// refuses. Nil refuses nothing.
-	InPlace func(old, updated *corev1.PodTemplateSpec) error
+	// refuses. It gets the annotations of the CloneSet. Nil refuses nothing.
+	InPlace func(annotations map[string]string, old, updated *corev1.PodTemplateSpec) error
 }
 
 // OptionsFor returns the options that a manager with these gates and that flag uses.
@@ -50,8 +50,10 @@ func OptionsFor(g featuregate.FeatureGate, allowPrivileged bool) Options {
 
 // inPlaceRule asks the engine that will have to make the change, so that InPlaceOnly refuses exactly what could not be
 // made (inplace-update, weakness 23).
-func inPlaceRule(o inplace.Options) func(old, updated *corev1.PodTemplateSpec) error {
-	return func(old, updated *corev1.PodTemplateSpec) error {
+func inPlaceRule(o inplace.Options) func(annotations map[string]string, old, updated *corev1.PodTemplateSpec) error {
+	return func(annotations map[string]string, old, updated *corev1.PodTemplateSpec) error {
+		o := o
+		o.InitContainerImages = annotations[inplace.InitContainerImagesKey] == "true"
 		before, err := asRevision("old", old)
 		if err != nil {
 			return err

@@ -76,7 +76,7 @@ func validateInPlaceOnly(w, old *view, o Options) field.ErrorList {
 	if o.InPlace == nil || template.Equal(w.template, old.template) {
 		return nil
 	}
-	if err := o.InPlace(old.template, w.template); err != nil {
+	if err := o.InPlace(w.meta.Annotations, old.template, w.template); err != nil {
 		return field.ErrorList{field.Forbidden(specPath.Child("template", "spec"), "the update strategy is InPlaceOnly, but "+err.Error())}
 	}
 	return nil

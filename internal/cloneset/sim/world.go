@@ -309,6 +309,8 @@ func (w *World) applyClaim(c cloneset.ClaimChange) {
 	w.Writes["claim"]++
 	claim := w.Claims[c.Claim.Name].DeepCopy()
 	switch {
+	case c.Stay:
+		apply(&claim.Annotations, map[string]string{cloneset.GoesWithKey: ""})
 	case c.Keep:
 		apply(&claim.Labels, map[string]string{appsv1beta1.CloneSetKeepPVCForDeletionKey: "true"})
 	case c.Owner != nil:
@@ -344,6 +346,18 @@ func (w *World) applyEdit(e cloneset.PodEdit) {
 func (w *World) delete(d cloneset.Deletion) {
 	if w.lost() {
 		return
+	}
+	for _, c := range d.Claims {
+		if w.Claims[c.Name] == nil || !d.MarkClaims {
+			continue
+		}
+		w.Writes["claim"]++
+		marked := w.Claims[c.Name].DeepCopy()
+		apply(&marked.Annotations, map[string]string{cloneset.GoesWithKey: string(d.Pod.UID)})
+		w.Claims[c.Name] = marked
+		if w.lost() {
+			return
+		}
 	}
 	w.Writes["delete"]++
 	w.Delete(d.Pod.Name)

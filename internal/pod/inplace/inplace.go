@@ -31,6 +31,11 @@ type Options struct {
 	ResizeSubresource bool
 }
 
+// InitContainerImagesKey is the annotation of a workload that, with value "true", sets Options.InitContainerImages: the
+// images of ordinary init containers have ended their work, so changing them restarts nothing. It is an addition to the
+// contract (weakness 19).
+const InitContainerImagesKey = "apps.kruise.io/inplace-update-init-container-images"
+
 // Target is where a pod is to go.
 type Target struct {
 	// Revision goes into the state annotation: the ControllerRevision's name for CloneSet and StatefulSet.
