@@ -319,6 +319,7 @@ func TestBroker(t *testing.T) {
 		deployment: "--daemon-namespace=agents", daemonSet: "--broker-url=https://kruise-webhook-service.kruise-system.svc/node-credentials",
 		"ClusterRole/kruise-manager-broker-role": "tokenreviews", "ClusterRole/kruise-manager-pullsecret-role": "secrets",
 		"NetworkPolicy/kruise-controller-manager": "cidr: 10.1.0.0/16",
+		"Role/kruise-manager-broker-role":         "namespace: agents",
 	} {
 		if !strings.Contains(o.Text(key), want) {
 			t.Errorf("%s lacks %q", key, want)
