@@ -194,7 +194,7 @@ func (r *Reconciler) round(ctx context.Context, crr *appsv1beta1.ContainerRecrea
 	}
 	look := &pass{crr: crr, current: current, now: time.Now()}
 	if p != nil {
-		look.restartPolicy = p.Spec.RestartPolicy
+		look.spec = &p.Spec
 	}
 	s := plan(look)
 	switch {
@@ -286,14 +286,10 @@ func (r *Reconciler) stopOne(ctx context.Context, crr *appsv1beta1.ContainerRecr
 	}
 	if p != nil { // what the node itself knows of the pod counts more than what the request says
 		s.PodIP = p.Status.PodIP
-		for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-			for i := range list {
-				if list[i].Name == c.Name {
-					s.PreStop, s.Ports = nil, list[i].Ports
-					if list[i].Lifecycle != nil {
-						s.PreStop = list[i].Lifecycle.PreStop
-					}
-				}
+		if known := containerOf(&p.Spec, c.Name); known != nil {
+			s.PreStop, s.Ports = nil, known.Ports
+			if known.Lifecycle != nil {
+				s.PreStop = known.Lifecycle.PreStop
 			}
 		}
 	} else if sandbox, err := rt.PodSandboxStatus(ctx, now.PodSandboxId, false); err == nil {

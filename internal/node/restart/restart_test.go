@@ -284,6 +284,38 @@ func TestRounds(t *testing.T) {
 	})
 }
 
+// Whether the kubelet brings a container back is first said by its own policy, then by the pod's.
+func TestStaysDown(t *testing.T) {
+	never, always, onFailure := corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyOnFailure
+	on := func(operator corev1.ContainerRestartRuleOnExitCodesOperator) []corev1.ContainerRestartRule {
+		return []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestart,
+			ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: operator, Values: []int32{42}}}}
+	}
+	spec := &corev1.PodSpec{
+		RestartPolicy:  corev1.RestartPolicyNever,
+		InitContainers: []corev1.Container{{Name: "sidecar", RestartPolicy: &always}},
+		Containers: []corev1.Container{{Name: "plain"}, {Name: "own", RestartPolicy: &onFailure},
+			{Name: "in", RestartPolicy: &never, RestartPolicyRules: on(corev1.ContainerRestartRuleOnExitCodesOpIn)},
+			{Name: "notin", RestartPolicy: &never, RestartPolicyRules: on(corev1.ContainerRestartRuleOnExitCodesOpNotIn)}},
+	}
+	for name, want := range map[string][3]bool{ // with exit codes 0, 1, 42
+		"plain": {true, true, true}, "sidecar": {}, "own": {true, false, false}, "in": {true, true, false}, "notin": {false, false, true},
+	} {
+		p := &pass{spec: spec}
+		if got := [3]bool{p.staysDown(name, 0), p.staysDown(name, 1), p.staysDown(name, 42)}; got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	t.Run("a request for a sidecar waits for the new one", func(t *testing.T) {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "uid"}, Spec: *spec.DeepCopy()}
+		p.Spec.NodeName = "n"
+		n := newNode(t, runtimeWith("sidecar"), request("r", nil, "sidecar"), p)
+		n.r.Pods = n.Client
+		n.rounds()
+		n.expect("r", "Recreating sidecar:Recreating")
+	})
+}
+
 func TestGracePeriod(t *testing.T) {
 	hook := &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"sleep"}}}
 	for name, tc := range map[string]struct {
