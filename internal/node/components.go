@@ -113,7 +113,8 @@ func (a *agent) addContainerMeta(cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	r := &containermeta.Reconciler{Client: cached, Runtimes: a.runtimes.get, Recorder: recorder, Env: a.Gates.Enabled(gates.InPlaceUpdateEnvFromMetadata)}
+	r := &containermeta.Reconciler{Client: cached, Runtimes: a.runtimes.get, Recorder: recorder,
+		Env: a.Gates.Enabled(gates.InPlaceUpdateEnvFromMetadata), AllowPreStopHost: a.AllowPreStopHost}
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	add := func(q queue, p client.Object) {
 		q.AddAfter(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(p)}, time.Second)

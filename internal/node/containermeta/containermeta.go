@@ -52,6 +52,8 @@ type Reconciler struct {
 	Recorder record.EventRecorder
 	// Env is the gate InPlaceUpdateEnvFromMetadata: hashes of environments, and restarts.
 	Env bool
+	// AllowPreStopHost lets HTTP hooks name a host (--allow-prestop-host).
+	AllowPreStopHost bool
 	// FirstDelay is firstDelay unless set.
 	FirstDelay time.Duration
 
@@ -323,7 +325,7 @@ func (r *Reconciler) stop(ctx context.Context, rt *cri.Runtime, p *corev1.Pod, m
 	}
 	tell(corev1.EventTypeNormal, "Killing", fmt.Sprintf("Stopping containerID %s by container meta restarter", m.ContainerID))
 	s := &restart.Stop{
-		Runtime: rt, ID: c.Id, PodIP: p.Status.PodIP, GraceSeconds: graceOf(c),
+		Runtime: rt, ID: c.Id, PodIP: p.Status.PodIP, GraceSeconds: graceOf(c), AllowHost: r.AllowPreStopHost,
 		OnHookFailure: func(err error) {
 			tell(corev1.EventTypeWarning, "FailedPreStopHook", "PreStop hook failed: "+err.Error())
 		},

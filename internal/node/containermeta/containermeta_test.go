@@ -5,6 +5,9 @@ package containermeta
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -236,6 +239,27 @@ func TestRestart(t *testing.T) {
 			t.Errorf("execs %v, stops %v", n.cri.Execs(), n.cri.Stops())
 		}
 	})
+}
+
+// A hook that names a host is sent there only if the operator allows it.
+func TestRestartHookHost(t *testing.T) {
+	for _, allowed := range []bool{false, true} {
+		called := 0
+		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called++ }))
+		p := fedPod("a")
+		p.Status.Conditions[0].Status, p.Status.PodIP = corev1.ConditionFalse, "192.0.2.1"
+		p.Annotations["v"] = "bar"
+		n := newNode(t, true, p)
+		n.r.AllowPreStopHost = allowed
+		n.cri.Run("uid", "a", "a0", 0, map[string]string{cri.AnnotationPreStop: fmt.Sprintf(`{"httpGet":{"host":"127.0.0.1","port":%d}}`, server.Listener.Addr().(*net.TCPAddr).Port)})
+		for len(n.cri.Stops()) == 0 {
+			n.look()
+		}
+		server.Close()
+		if (called == 1) != allowed {
+			t.Errorf("allowed %v: called %d times", allowed, called)
+		}
+	}
 }
 
 // A container that comes back outdated, because the kubelet did not know better, is stopped again, but later (A-W5).

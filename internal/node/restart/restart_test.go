@@ -6,6 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/record"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -362,9 +368,26 @@ func TestGracePeriod(t *testing.T) {
 			t.Errorf("events %q, %q", first, second)
 		}
 	})
+	t.Run("a hook is sent as the kubelet sends it", func(t *testing.T) {
+		for path, want := range map[string]string{"/shutdown?now": "/shutdown?now", "shutdown": "/shutdown", "": "/"} {
+			var got string
+			handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.RequestURI })
+			for scheme, server := range map[corev1.URIScheme]*httptest.Server{
+				corev1.URISchemeHTTP: httptest.NewServer(handler), corev1.URISchemeHTTPS: httptest.NewTLSServer(handler)} {
+				server.Config.ErrorLog = log.New(io.Discard, "", 0)
+				port := server.Listener.Addr().(*net.TCPAddr).Port
+				got = ""
+				err := (&Stop{PodIP: "127.0.0.1"}).get(t.Context(), &corev1.HTTPGetAction{Scheme: scheme, Port: intstr.FromInt(port), Path: path})
+				server.Close()
+				if err != nil || got != want {
+					t.Errorf("%s %q: got %q, %v", scheme, path, got, err)
+				}
+			}
+		}
+	})
 	t.Run("a hook goes to the pod only", func(t *testing.T) {
 		s := &Stop{PodIP: "10.0.0.1"}
-		for _, h := range []corev1.HTTPGetAction{{Host: "169.254.169.254"}, {Path: "//evil"}, {HTTPHeaders: []corev1.HTTPHeader{{Name: "host", Value: "x"}}}} {
+		for _, h := range []corev1.HTTPGetAction{{Host: "169.254.169.254"}, {Path: "//evil"}, {Path: "http://evil/x"}, {HTTPHeaders: []corev1.HTTPHeader{{Name: "host", Value: "x"}}}} {
 			if err := s.get(context.Background(), &h); err == nil || !strings.Contains(err.Error(), "not allowed") {
 				t.Errorf("%+v: %v", h, err)
 			}
