@@ -134,6 +134,7 @@ func (a *agent) addContainerMeta(cfg *rest.Config) error {
 					add(q, after)
 				}
 			},
+			DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { add(q, e.Object) }, // to forget it
 		}).
 		WithOptions(controller.Options{MaxConcurrentReconciles: cmp.Or(a.MetaWorkers, DefaultMetaWorkers), RateLimiter: backoff()}).
 		Complete(r)

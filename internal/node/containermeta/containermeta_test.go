@@ -262,6 +262,66 @@ func TestRestartHookHost(t *testing.T) {
 	}
 }
 
+// What is known of outdated containers is forgotten with the pod, another pod of its name starts anew, and so does a
+// container that was up to date.
+func TestRestartForgets(t *testing.T) {
+	outdated := func(t *testing.T) *node {
+		p := fedPod("a")
+		p.Status.Conditions[0].Status = corev1.ConditionFalse
+		p.Annotations["v"] = "bar"
+		n := newNode(t, true, p)
+		n.r.FirstDelay = time.Hour
+		n.cri.Run("uid", "a", "a0", 0, nil)
+		n.look()
+		if len(n.r.outdated) != 1 {
+			t.Fatalf("remembers %v", n.r.outdated)
+		}
+		return n
+	}
+	key := client.ObjectKey{Namespace: "ns", Name: "p"}
+	reconciled := func(n *node) int {
+		n.Helper()
+		if _, err := n.r.Reconcile(context.Background(), reconcile.Request{NamespacedName: key}); err != nil {
+			n.Fatal(err)
+		}
+		return len(n.r.outdated)
+	}
+	t.Run("deleting", func(t *testing.T) {
+		n := outdated(t)
+		n.update(n.look(), func(p *corev1.Pod) { p.Finalizers = []string{"x/y"} })
+		if err := n.Delete(context.Background(), n.look()); err != nil {
+			t.Fatal(err)
+		}
+		if reconciled(n) != 0 {
+			t.Errorf("remembers %v", n.r.outdated)
+		}
+	})
+	t.Run("not ours any more", func(t *testing.T) {
+		n := outdated(t)
+		n.update(n.look(), func(p *corev1.Pod) { p.OwnerReferences = nil })
+		if reconciled(n) != 0 {
+			t.Errorf("remembers %v", n.r.outdated)
+		}
+	})
+	t.Run("up to date", func(t *testing.T) {
+		n := outdated(t)
+		n.update(n.look(), func(p *corev1.Pod) { p.Annotations["v"] = "foo" })
+		if reconciled(n) != 0 {
+			t.Errorf("remembers %v", n.r.outdated)
+		}
+	})
+	t.Run("another pod", func(t *testing.T) {
+		n := outdated(t)
+		first := n.r.attemptFor(key, "uid", pub.RuntimeContainerMeta{Name: "a"})
+		if again := n.r.attemptFor(key, "uid", pub.RuntimeContainerMeta{Name: "a"}); again != first {
+			t.Error("the same pod starts anew")
+		}
+		if other := n.r.attemptFor(key, "other", pub.RuntimeContainerMeta{Name: "a"}); other == first {
+			t.Error("the other pod goes on")
+		}
+	})
+}
+
 // A container that comes back outdated, because the kubelet did not know better, is stopped again, but later (A-W5).
 func TestRestartBackoff(t *testing.T) {
 	p := fedPod("a")
