@@ -75,7 +75,7 @@ func (k *Keyring) For(ctx context.Context, image reference.Image, refs []appsv1b
 	if err != nil {
 		return nil, problem, fmt.Errorf("pull secrets of %s: %w", image.Name, err)
 	}
-	ofNode, _ := k.node.Lookup(image.Name)
+	ofNode, _ := k.node.Lookup(reference.FullName(image.Name))
 	for i := range ofNode {
 		found = append(found, ofNode[i].AuthConfig)
 	}

@@ -40,7 +40,7 @@ type Options struct {
 	Recorder    record.EventRecorder
 	// MaxWorkers bounds the pulls at once; 0 or less means no bound.
 	MaxWorkers int
-	// AllowedRegistries are prefixes of names that may be pulled, empty for all.
+	// AllowedRegistries are hosts, perhaps with the beginning of a path, that may be pulled from; empty for all.
 	AllowedRegistries []string
 	// MinFreePercent of the filesystem of images must be free for a pull to begin; 0 for no such condition.
 	MinFreePercent int
@@ -292,6 +292,7 @@ func (p *Puller) allowed(image string) bool {
 	if len(p.AllowedRegistries) == 0 {
 		return true
 	}
+	image = reference.FullName(image)
 	return slices.ContainsFunc(p.AllowedRegistries, func(prefix string) bool {
 		return image == prefix || strings.HasPrefix(image, strings.TrimSuffix(prefix, "/")+"/")
 	})
