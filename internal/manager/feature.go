@@ -30,7 +30,10 @@ type Feature struct {
 	Gates []featuregate.Feature
 	// Kinds must all be served before the controllers start. They start, stop and start again as CRDs come and go.
 	Kinds []schema.GroupVersionKind
-	// Indexes registers field indexes on the feature's own kinds, once they are served.
+	// OptionalKinds are used where they are served: the controllers are built anew when one of them comes or goes.
+	OptionalKinds []schema.GroupVersionKind
+	// Indexes registers field indexes, once all of Kinds are served. It is called whenever the controllers are built;
+	// what an earlier call or another feature registered stays.
 	Indexes func(context.Context, client.FieldIndexer, *Deps) error
 	// Controllers builds the feature's controllers with mgr. It may be called again after a failure, with a new mgr.
 	Controllers func(mgr manager.Manager, d *Deps) error

@@ -262,6 +262,7 @@ func (everyReplica) NeedLeaderElection() bool { return false }
 func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 	handlers := map[string]http.Handler{}
 	var pods []podMutator
+	indexed := &fieldIndexes{indexer: m.mgr.GetFieldIndexer()}
 	for i := range features {
 		f := &features[i]
 		if !f.enabled(m.opts.Gates) {
@@ -282,7 +283,9 @@ func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 			}
 		}
 		if f.Controllers != nil && m.opts.EnableControllers {
-			r := &runner{feature: f, deps: d, mgr: m.mgr, served: m.served, after: m.hooks.first(), running: &m.running, log: m.log}
+			r := &runner{
+				feature: f, deps: d, mgr: m.mgr, served: m.served, after: m.hooks.first(), running: &m.running, indexes: indexed, log: m.log,
+			}
 			if err := m.mgr.Add(manager.RunnableFunc(r.Start)); err != nil {
 				return err
 			}
