@@ -4,9 +4,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"time"
@@ -46,13 +48,28 @@ func run(args []string) int {
 	ctrl.SetLogger(o.Log)
 	cfg, err := config(kubeconfig)
 	if err == nil || o.NodeName == "" { // what the process itself lacks is told first
-		err = node.Run(ctrl.SetupSignalHandler(), cfg, o)
+		ctx := ctrl.SetupSignalHandler()
+		if err == nil && cfg.BearerTokenFile != "" { // in a pod, one of many: an upgrade starts them all
+			spread(ctx)
+		}
+		err = node.Run(ctx, cfg, o)
 	}
 	if err != nil {
 		o.Log.Error(err, "The agent ended")
 		return 1
 	}
 	return 0
+}
+
+// startSpread bounds how long an agent waits before its first lists (security 5.12).
+const startSpread = 5 * time.Second
+
+// spread waits for a random time, or until ctx ends.
+func spread(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(rand.N(startSpread)):
+	}
 }
 
 // parse reads the command line (platform 3.2).

@@ -7,229 +7,21 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
-	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/client-go/tools/record"
 	"k8s.io/utils/ptr"
-	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
-	"kruise.io/kruise/internal/pod"
-	"kruise.io/kruise/internal/revision"
 )
-
-// fixture is a reconciler on a fake apiserver.
-type fixture struct {
-	*reconciler
-	t      *testing.T
-	server client.WithWatch
-	events *record.FakeRecorder
-	key    types.NamespacedName
-}
-
-func newFixture(t *testing.T, funcs interceptor.Funcs, change ...func(*appsv1beta1.CloneSet)) *fixture {
-	t.Helper()
-	scheme := runtime.NewScheme()
-	for _, add := range []func(*runtime.Scheme) error{corev1.AddToScheme, appsv1.AddToScheme, appsv1beta1.AddToScheme} {
-		if err := add(scheme); err != nil {
-			t.Fatal(err)
-		}
-	}
-	web := map[string]string{"app": "web"}
-	set := &appsv1beta1.CloneSet{
-		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web", UID: "uid", Generation: 1},
-		Spec: appsv1beta1.CloneSetSpec{
-			Replicas: ptr.To[int32](5),
-			Selector: &metav1.LabelSelector{MatchLabels: web},
-			Template: corev1.PodTemplateSpec{
-				ObjectMeta: metav1.ObjectMeta{Labels: web},
-				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "app", Image: "app:v1"}}},
-			},
-		},
-	}
-	for _, f := range change {
-		f(set)
-	}
-	server := fake.NewClientBuilder().WithScheme(scheme).WithObjects(set).WithStatusSubresource(set, &corev1.Pod{}).
-		WithIndex(&corev1.Pod{}, pod.OwnerUIDField, pod.OwnerUIDs).
-		WithIndex(&corev1.PersistentVolumeClaim{}, pod.OwnerUIDField, pod.OwnerUIDs).
-		WithIndex(&appsv1.ControllerRevision{}, revision.ControllerField, revision.Controller).Build()
-	c := interceptor.NewClient(server, funcs)
-	events := record.NewFakeRecorder(1000)
-	return &fixture{
-		t: t, server: server, events: events, key: client.ObjectKeyFromObject(set),
-		reconciler: &reconciler{
-			client: c, takeover: server,
-			exec: &executor{now: time.Now, parallel: inParallel,
-				client: c, live: server, recorder: events,
-				pods:      &pod.Writer{Client: c, Live: server},
-				revisions: &revision.Writer{Client: c, Live: server},
-			},
-			now:    time.Now,
-			memory: newMemory(),
-		},
-	}
-}
-
-func (f *fixture) reconcileOnce() (ctrl.Result, error) {
-	return f.Reconcile(context.Background(), ctrl.Request{NamespacedName: f.key})
-}
-
-func (f *fixture) set() *appsv1beta1.CloneSet {
-	f.t.Helper()
-	set := &appsv1beta1.CloneSet{}
-	if err := f.server.Get(context.Background(), f.key, set); err != nil {
-		f.t.Fatal(err)
-	}
-	return set
-}
-
-func (f *fixture) podNames() []string {
-	f.t.Helper()
-	var pods corev1.PodList
-	if err := f.server.List(context.Background(), &pods); err != nil {
-		f.t.Fatal(err)
-	}
-	var names []string
-	for i := range pods.Items {
-		names = append(names, pods.Items[i].Name)
-	}
-	return names
-}
-
-func (f *fixture) hasEvent(reason string) bool {
-	for {
-		select {
-		case e := <-f.events.Events:
-			if strings.Contains(e, reason) {
-				return true
-			}
-		default:
-			return false
-		}
-	}
-}
-
-func condition(set *appsv1beta1.CloneSet, t appsv1beta1.CloneSetConditionType) appsv1beta1.CloneSetCondition {
-	if c := findCondition(set.Status.Conditions, t); c != nil {
-		return *c
-	}
-	return appsv1beta1.CloneSetCondition{}
-}
-
-func isPod(o client.Object) bool {
-	_, ok := o.(*corev1.Pod)
-	return ok
-}
-
-func TestS_cloneset_2_SlowStartFailure(t *testing.T) {
-	var attempts atomic.Int32
-	refuse := true
-	f := newFixture(t, interceptor.Funcs{Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-		if isPod(o) && refuse {
-			attempts.Add(1)
-			return apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, o.GetName(), errors.New("exceeded quota"))
-		}
-		return c.Create(ctx, o, opts...)
-	}})
-	if _, err := f.reconcileOnce(); err == nil || !strings.Contains(err.Error(), "exceeded quota") {
-		t.Errorf("got %v", err)
-	}
-	if attempts.Load() != 1 {
-		t.Errorf("%d attempts", attempts.Load())
-	}
-	if !f.hasEvent("FailedCreate") {
-		t.Error("no event FailedCreate")
-	}
-	if c := condition(f.set(), appsv1beta1.CloneSetConditionFailedScale); c.Status != corev1.ConditionTrue || c.Reason == "" || !strings.Contains(c.Message, "exceeded quota") {
-		t.Errorf("FailedScale %+v", c)
-	}
-	refuse = false
-	if _, err := f.reconcileOnce(); err != nil {
-		t.Error(err)
-	}
-	if c := condition(f.set(), appsv1beta1.CloneSetConditionFailedScale); c.Status != corev1.ConditionFalse {
-		t.Errorf("FailedScale after success %+v", c) // weakness 8
-	}
-	if n := len(f.podNames()); n != 5 {
-		t.Errorf("%d pods", n)
-	}
-}
-
-func TestCreateAfterLostAnswers(t *testing.T) {
-	// Every second create is carried out, but its answer is lost: the pods are found by name, none is created twice.
-	var n atomic.Int32
-	f := newFixture(t, interceptor.Funcs{Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-		err := c.Create(ctx, o, opts...)
-		if isPod(o) && n.Add(1)%2 == 0 {
-			return errors.New("connection reset by peer")
-		}
-		return err
-	}})
-	result, err := f.reconcileOnce()
-	if err != nil || result.RequeueAfter == 0 {
-		t.Errorf("got %v, %v", result, err)
-	}
-	if f.set().Status.ObservedGeneration != 0 {
-		t.Error("the status was written before the cache is known to show the pods")
-	}
-	for range 3 {
-		if _, err := f.reconcileOnce(); err != nil {
-			t.Error(err)
-		}
-	}
-	if n := len(f.podNames()); n != 5 {
-		t.Errorf("%d pods", n)
-	}
-}
-
-func TestCreateMeetsForeignPod(t *testing.T) {
-	// Weakness 13: a pod of another owner has the name.
-	f := newFixture(t, interceptor.Funcs{}, func(s *appsv1beta1.CloneSet) { s.Spec.Replicas = ptr.To[int32](1) })
-	snapshot, err := f.observe(context.Background(), f.set(), mustSelector(t, f.set()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := Plan(*snapshot)
-	foreign := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: d.Create[0].Pod.Name}}
-	if err := f.server.Create(context.Background(), foreign); err != nil {
-		t.Fatal(err)
-	}
-	for range 3 {
-		if _, err := f.reconcileOnce(); err != nil {
-			t.Error(err)
-		}
-	}
-	if n := len(f.podNames()); n != 2 {
-		t.Errorf("%d pods", n)
-	}
-	if c := condition(f.set(), appsv1beta1.CloneSetConditionFailedScale); c.Status == corev1.ConditionTrue {
-		t.Errorf("FailedScale %+v", c)
-	}
-}
-
-func mustSelector(t *testing.T, set *appsv1beta1.CloneSet) labels.Selector {
-	t.Helper()
-	s, err := metav1.LabelSelectorAsSelector(set.Spec.Selector)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
 
 func TestDeletesNameTheUID(t *testing.T) {
 	var uids []string
@@ -415,56 +207,6 @@ func TestConflictIsNoFailure(t *testing.T) {
 	}
 	if len(f.set().Status.Conditions) != 0 {
 		t.Errorf("conditions %+v", f.set().Status.Conditions)
-	}
-}
-
-// In a namespace that is being deleted one create is tried, and never again; the status says why, and nothing is retried.
-func TestNothingIsCreatedInATerminatingNamespace(t *testing.T) {
-	for _, first := range []bool{true, false} {
-		creates, refuse := 0, first
-		f := newFixture(t, interceptor.Funcs{Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
-			if !refuse {
-				return c.Create(ctx, o, opts...)
-			}
-			creates++
-			err := apierrors.NewForbidden(schema.GroupResource{}, o.GetName(), errors.New("terminating"))
-			err.ErrStatus.Details.Causes = []metav1.StatusCause{{Type: corev1.NamespaceTerminatingCause}}
-			return err
-		}})
-		if !first {
-			_, err := f.reconcileOnce()
-			f.must(err)
-			refuse = true
-			f.scaleTo(20)
-		}
-		for range 4 {
-			result, err := f.reconcileOnce()
-			if err != nil || result.RequeueAfter > 2*statusInterval {
-				t.Errorf("got %v, %v", result, err)
-			}
-		}
-		if creates != 1 {
-			t.Errorf("%d creates were tried", creates)
-		}
-		if first {
-			continue // there is not even a revision to report about
-		}
-		c := findCondition(f.set().Status.Conditions, appsv1beta1.CloneSetConditionFailedScale)
-		if c == nil || c.Status != corev1.ConditionTrue || c.Reason != "NamespaceTerminating" {
-			t.Errorf("condition %+v", c)
-		}
-		if f.hasEvent("FailedCreate") {
-			t.Error("an event of a namespace's usual end")
-		}
-		// A pod goes, as all will: the counters follow, nothing comes in its place.
-		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: f.podNames()[0]}}
-		f.must(f.server.Delete(context.Background(), p))
-		f.now = func() time.Time { return time.Now().Add(time.Minute) }
-		_, err := f.reconcileOnce()
-		f.must(err)
-		if creates != 1 || f.set().Status.Replicas != 4 {
-			t.Errorf("%d creates, status %+v", creates, f.set().Status)
-		}
 	}
 }
 

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"slices"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 
@@ -43,62 +42,6 @@ func TestS_cloneset_10_RollingReCreate(t *testing.T) {
 	w.wantStatus(func(s appsv1beta1.CloneSetStatus) bool { return s.CurrentRevision == s.UpdateRevision })
 	if !slices.Contains(w.Events, "SuccessfulUpdatePodReCreate") {
 		t.Errorf("events %v", w.Events)
-	}
-}
-
-func TestS_cloneset_11_Surge(t *testing.T) {
-	w := start(t, 5, maxUnavailable("0"), maxSurge("2"))
-	w.change(image("app:v2"))
-	most := 0
-	w.steps(func() {
-		n := len(w.Names())
-		most = max(most, n)
-		if a := w.count(w.available); a < 5 || n > 7 {
-			t.Errorf("%d available, %d pods", a, n)
-		}
-	})
-	w.want(5, 5, 5)
-	if most != 7 {
-		t.Errorf("at most %d pods", most)
-	}
-}
-
-func TestSurgeDoesNotShrink(t *testing.T) {
-	// Weakness 11: the number of rounds is that of full steps of 3.
-	w := start(t, 10, maxUnavailable("0"), maxSurge("3"))
-	w.change(image("app:v2"))
-	var created []int
-	for range 200 {
-		d := w.Reconcile()
-		if len(d.Create) > 0 {
-			created = append(created, len(d.Create))
-		}
-		w.Kubelet()
-		if w.old() == 0 && len(w.Names()) == 10 && w.unavailable() == 0 {
-			break
-		}
-	}
-	if !slices.Equal(created, []int{3, 3, 3, 1}) {
-		t.Errorf("created in steps of %v", created)
-	}
-	w.settle()
-	w.want(10, 10, 10)
-}
-
-func TestS_cloneset_12_SurgeAndPartition(t *testing.T) {
-	w := start(t, 8, partition("6"), maxSurge("50%"), maxUnavailable("0"))
-	w.change(image("app:v2"))
-	if d := w.Reconcile(); len(d.Create) != 2 {
-		t.Errorf("%d created", len(d.Create))
-	}
-	w.steps(func() {
-		if n := len(w.Names()); n > 10 || w.count(w.available) < 8 {
-			t.Errorf("%d pods, %d available", n, w.count(w.available))
-		}
-	})
-	w.want(8, 2, 8)
-	if w.Writes["create"] != 10 || w.Writes["delete"] != 2 {
-		t.Errorf("writes %v", w.Writes)
 	}
 }
 
@@ -303,34 +246,6 @@ func TestRetargetPastABrokenImage(t *testing.T) {
 	w.want(5, 5, 5)
 }
 
-func TestInPlaceNeedsNoSurge(t *testing.T) {
-	// Weakness 12.
-	w := start(t, 5, inPlace, maxUnavailable("1"), maxSurge("2"))
-	before := uids(w)
-	w.Writes = map[string]int{}
-	w.change(image("app:v2"))
-	w.settle()
-	w.want(5, 5, 5)
-	if kept(w, before) != 5 || w.Writes["create"] != 0 {
-		t.Errorf("kept %d, writes %v", kept(w, before), w.Writes)
-	}
-}
-
-func TestInPlaceWithSurgeOnly(t *testing.T) {
-	w := start(t, 10, inPlace, maxUnavailable("0"), maxSurge("3"))
-	w.Writes = map[string]int{}
-	w.change(image("app:v2"))
-	w.steps(func() {
-		if n := len(w.Names()); n > 13 || w.count(w.available) < 10 {
-			t.Errorf("%d pods, %d available", n, w.count(w.available))
-		}
-	})
-	w.want(10, 10, 10)
-	if w.Writes["create"] != 3 || w.Writes["delete"] != 3 {
-		t.Errorf("writes %v", w.Writes)
-	}
-}
-
 func TestS_cloneset_37_OthersProgress(t *testing.T) {
 	// Weakness 18: pods that can't be updated in place don't hold up the others.
 	w := start(t, 6, inPlaceOnly, maxUnavailable("2"))
@@ -392,144 +307,6 @@ func TestS_pod_lifecycle_18_S_pod_lifecycle_19_S_pod_lifecycle_21_Order(t *testi
 	if got := order(w, "foo"); !slices.Equal(got, []string{"bar", "", "", "", "", "bar", "", "", "", "bar"}) {
 		t.Errorf("scatter: %v", got)
 	}
-}
-
-func TestS_cloneset_34_Deadline(t *testing.T) {
-	w := start(t, 5, inPlace, maxUnavailable("1"), deadline(60))
-	w.wantReason(appsv1beta1.CloneSetAvailable)
-	w.advance(10 * time.Minute) // available for long
-	w.Broken["app:v2"] = true
-	w.change(image("app:v2"))
-	d := w.Reconcile()
-	w.wantReason(appsv1beta1.CloneSetProgressUpdated)
-	if d.RequeueAfter < time.Minute || d.RequeueAfter > 62*time.Second {
-		t.Errorf("requeue after %s", d.RequeueAfter)
-	}
-	w.settle()
-	w.advance(50 * time.Second)
-	w.settle()
-	w.wantReason(appsv1beta1.CloneSetProgressUpdated)
-	w.advance(12 * time.Second)
-	w.settle()
-	w.wantReason(appsv1beta1.CloneSetProgressDeadlineExceeded)
-	if c := w.progressing(); c.Status != corev1.ConditionFalse || c.Message != "CloneSet revision "+w.Set.Status.UpdateRevision+" has timed out progressing" {
-		t.Errorf("%+v", c)
-	}
-	w.change(image("app:v3")) // exceeded clears on a new revision
-	w.Reconcile()
-	w.wantReason(appsv1beta1.CloneSetProgressUpdated)
-	w.settle()
-	w.wantReason(appsv1beta1.CloneSetAvailable)
-	w.want(5, 5, 5)
-	w.change(func(s *set) { s.Spec.ProgressDeadlineSeconds = nil })
-	w.Reconcile()
-	if w.progressing() != nil {
-		t.Error("the condition is left without a deadline")
-	}
-}
-
-func TestS_cloneset_34_ProgressExtendsTheDeadline(t *testing.T) {
-	w := start(t, 3, inPlace, maxUnavailable("1"), deadline(60), minReady(50))
-	w.advance(time.Hour)
-	w.settle()
-	w.wantReason(appsv1beta1.CloneSetAvailable)
-	w.change(image("app:v2"))
-	for range 3 {
-		w.settle()
-		w.wantReason(appsv1beta1.CloneSetProgressUpdated)
-		w.advance(50 * time.Second)
-	}
-	w.settle()
-	w.wantReason(appsv1beta1.CloneSetAvailable)
-}
-
-func TestS_cloneset_34_PartitionAndPaused(t *testing.T) {
-	w := start(t, 5, inPlace, maxUnavailable("1"), deadline(60), partition("3"))
-	w.change(image("app:v2"))
-	w.settle()
-	w.wantReason(appsv1beta1.CloneSetProgressPartitionAvailable)
-	w.advance(time.Hour)
-	w.settle()
-	w.wantReason(appsv1beta1.CloneSetProgressPartitionAvailable)
-	w.change(paused(true), partition("0"))
-	w.settle()
-	w.wantReason(appsv1beta1.CloneSetProgressPaused)
-	w.advance(time.Hour)
-	w.change(paused(false))
-	w.Reconcile()
-	w.wantReason(appsv1beta1.CloneSetProgressUpdated)
-}
-
-func TestS_cloneset_33_ShortHash(t *testing.T) {
-	w := start(t, 3)
-	w.Writes = map[string]int{}
-	w.Gates.ShortHash = true
-	w.settle()
-	if len(w.Writes) != 0 {
-		t.Errorf("writes %v", w.Writes)
-	}
-	w.change(replicas(4))
-	w.settle()
-	w.want(4, 4, 4)
-	short := w.count(func(p *corev1.Pod) bool { return len(p.Labels["controller-revision-hash"]) < 11 })
-	if short != 1 {
-		t.Errorf("%d pods have the short label", short)
-	}
-}
-
-func TestS_cloneset_8_S_cloneset_32_Revisions(t *testing.T) {
-	w := start(t, 2, inPlace, maxUnavailable("2"), func(s *set) {
-		limit := int32(2)
-		s.Spec.RevisionHistoryLimit = &limit
-	})
-	w.change(replicas(3), partition("1"), func(s *set) { s.Annotations = map[string]string{"a": "b"} })
-	w.settle()
-	if len(w.Revisions) != 1 {
-		t.Errorf("%d revisions", len(w.Revisions))
-	}
-	w.change(partition("0"))
-	for i := range 6 {
-		w.change(image(fmt.Sprintf("app:v%d", i+2)))
-		w.settle()
-	}
-	if len(w.Revisions) != 3 {
-		t.Errorf("%d revisions", len(w.Revisions))
-	}
-	w.change(image("app:v6"))
-	w.settle()
-	w.want(3, 3, 3)
-	highest := int64(0)
-	for _, r := range w.Revisions {
-		highest = max(highest, r.Revision)
-	}
-	if len(w.Revisions) != 3 || w.Revisions[w.Set.Status.UpdateRevision].Revision != highest {
-		t.Errorf("%d revisions, update revision is not the highest", len(w.Revisions))
-	}
-}
-
-// The reconcile that completes a rollout can't delete the revision that it came from, so it must look again by itself.
-func TestHistoryIsTruncatedWithoutAnEvent(t *testing.T) {
-	w := start(t, 1, inPlace, maxUnavailable("1"), func(s *set) {
-		limit := int32(0)
-		s.Spec.RevisionHistoryLimit = &limit
-	})
-	w.change(image("app:v2"))
-	for range 20 {
-		before := w.Set.Status.CurrentRevision
-		d := w.Reconcile()
-		w.Kubelet()
-		if w.Set.Status.CurrentRevision == before {
-			continue
-		}
-		if d.RequeueAfter <= 0 || d.RequeueAfter > time.Second {
-			t.Errorf("the rollout is complete, and the next look is after %s", d.RequeueAfter)
-		}
-		if d = w.Reconcile(); len(d.DeleteRevisions) != 1 || len(w.Revisions) != 1 {
-			t.Errorf("%d revisions are deleted, %d left", len(d.DeleteRevisions), len(w.Revisions))
-		}
-		return
-	}
-	t.Error("the rollout does not end")
 }
 
 func TestS_cloneset_38_RestartAnywhere(t *testing.T) {

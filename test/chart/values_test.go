@@ -78,6 +78,7 @@ var effects = map[string]effect{
 	"manager.podLabels":                           {`{"a":"b"}`, deployment, "a: b"},
 	"manager.seLinuxOptions":                      {`{"type":"t"}`, deployment, "seLinuxOptions"},
 	"manager.extraArgs":                           {`["--cloneset-workers=7"]`, deployment, "- --cloneset-workers=7"},
+	"manager.flags":                               {`{"cloneset-workers":7}`, "ConfigMap/kruise-manager-config", "cloneset-workers: 7"},
 	"manager.extraEnvs":                           {`[{"name":"CERTS_RENEW_BEFORE","value":"30d"}]`, deployment, "value: 30d"},
 	"webhookConfiguration.timeoutSeconds":         {"7", validating, "timeoutSeconds: 7"},
 	"webhookConfiguration.aksIntegration":         {"true", validating, "kubernetes.azure.com/managedby"},

@@ -156,6 +156,10 @@ func (b *bench) phase(ctx context.Context, name string, change func() error, don
 	if err != nil {
 		return nil, err
 	}
+	reconciled, err := reconcilesOf(ctx, b.manager)
+	if err != nil {
+		return nil, err
+	}
 	start := time.Now()
 	if err := change(); err != nil {
 		return nil, err
@@ -175,6 +179,11 @@ func (b *bench) phase(ctx context.Context, name string, change func() error, don
 		return nil, fmt.Errorf("profile: %w", err)
 	}
 	f.Where = newWhere(before, after)
+	if f.Where.Reconciles, err = reconcilesOf(ctx, b.manager); err != nil {
+		return nil, err
+	}
+	f.Where.Reconciles.Count -= reconciled.Count
+	f.Where.Reconciles.Seconds -= reconciled.Seconds
 	f.ManagerCPUSeconds = f.Where.CPUSeconds["kruise-manager"]
 	if err := b.count(f, mark); err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"text/tabwriter"
@@ -28,6 +29,33 @@ import (
 type where struct {
 	CPUSeconds map[string]float64     `json:"cpuSeconds"`
 	Writers    map[string]*writeShare `json:"writers"` // "agent verb resource[/subresource]"
+	Reconciles reconciles             `json:"cloneSetReconciles"`
+}
+
+// reconciles are those of the CloneSet controller: how many, and how long all together, waiting for answers included.
+type reconciles struct {
+	Count   float64 `json:"count"`
+	Seconds float64 `json:"seconds"`
+}
+
+// reconcilesOf reads them from the manager's metrics.
+func reconcilesOf(ctx context.Context, m *cluster.Manager) (r reconciles, err error) {
+	text, err := get(ctx, http.DefaultClient, m.Metrics)
+	if err != nil {
+		return r, err
+	}
+	for line := range strings.Lines(string(text)) {
+		name, rest, _ := strings.Cut(line, "{")
+		into := map[string]*float64{"controller_runtime_reconcile_time_seconds_count": &r.Count, "controller_runtime_reconcile_time_seconds_sum": &r.Seconds}[name]
+		labels, value, _ := strings.Cut(rest, "}")
+		if into == nil || !strings.Contains(labels, `controller="cloneset-controller"`) {
+			continue
+		}
+		if *into, err = strconv.ParseFloat(strings.TrimSpace(value), 64); err != nil {
+			return r, fmt.Errorf("metric %s: %w", name, err)
+		}
+	}
+	return r, nil
 }
 
 // writeShare adds up one kind of write of one program.
@@ -91,6 +119,9 @@ func (r *report) printWhere(out io.Writer) {
 				total += f.Where.CPUSeconds[n]
 				parts = append(parts, fmt.Sprintf("%s %.1f", n, f.Where.CPUSeconds[n]))
 			}
+			if n := f.Where.Reconciles; n.Count > 0 {
+				fmt.Fprintf(w, "%s\t%s\treconciles\t%.0f\t%.0f ms each\n", x.Kind, f.Name, n.Count, 1000*n.Seconds/n.Count)
+			}
 			fmt.Fprintf(w, "%s\t%s\tprocessor\t%.1f s\t%s\n", x.Kind, f.Name, total, strings.Join(parts, ", "))
 			for _, key := range slices.Sorted(maps.Keys(f.Where.Writers)) {
 				s := f.Where.Writers[key]
@@ -136,21 +167,25 @@ func (p *profiles) start(ctx context.Context, name string, seconds int) (wait fu
 }
 
 func fetch(ctx context.Context, web *http.Client, url, file string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	resp, err := web.Do(req)
-	if err != nil {
-		return err
-	}
-	defer func() { _ = resp.Body.Close() }()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s", url, resp.Status)
-	}
-	data, err := io.ReadAll(resp.Body)
+	data, err := get(ctx, web, url)
 	if err != nil {
 		return err
 	}
 	return os.WriteFile(file, data, 0o600)
+}
+
+func get(ctx context.Context, web *http.Client, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := web.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = resp.Body.Close() }()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("GET %s: %s", url, resp.Status)
+	}
+	return io.ReadAll(resp.Body)
 }

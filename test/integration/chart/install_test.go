@@ -396,7 +396,7 @@ func valueSets(t *testing.T) {
 	for name, args := range map[string][]string{
 		"defaults":              {"--set", "crds.managed=true"},
 		"compat":                {"--set", "crds.managed=false,securityProfile=compat"},
-		"hardened":              {"--set", "crds.managed=false,securityProfile=hardened,daemon.namespace=default,manager.webhook.clientCASecret=callers", "--set-json", `networkPolicy.apiServerCIDRs=["10.0.0.1/32"]`},
+		"hardened":              {"--set", "crds.managed=false,securityProfile=hardened,daemon.namespace=default,manager.webhook.clientCASecret=callers", "--set-json", `networkPolicy={"apiServerCIDRs":["10.0.0.1/32"],"nodeCIDRs":["10.1.0.0/16"]}`},
 		"all gates":             {"--set", `crds.managed=false,featureGates=AllAlpha=true\,AllBeta=true\,EnableExternalCerts=false\,TemplateNoDefaults=false`},
 		"external certificates": {"--set", "crds.managed=false,certManager.enabled=true"},
 		"monitoring":            {"--set", "crds.managed=false,monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true,monitoring.grafanaDashboard.enabled=true,metrics.secure=true"},
