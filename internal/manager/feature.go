@@ -3,6 +3,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 
@@ -24,8 +25,10 @@ import (
 
 // Feature is what one room of Kruise hands to the manager. Every part is optional.
 type Feature struct {
-	// Name is the short name: that of the --<name>-workers flag and, with "-controller", of the controller.
+	// Name is the short name: that of the --<name>-workers flag.
 	Name string
+	// Controller is the name of the controller in user agents and events (platform 4.5); empty for Name + "-controller".
+	Controller string
 	// Gates must all be on for controllers and webhooks of the feature.
 	Gates []featuregate.Feature
 	// Kinds must all be served before the controllers start. They start, stop and start again as CRDs come and go.
@@ -83,6 +86,9 @@ func (d *Deps) RateLimiter() workqueue.TypedRateLimiter[reconcile.Request] {
 
 // ServerAtLeast tells whether the apiserver has a version as "1.32" or later. Vendor suffixes don't matter.
 func (d *Deps) ServerAtLeast(v string) bool { return d.Server.AtLeast(version.MustParseGeneric(v)) }
+
+// controller is the controller's name.
+func (f *Feature) controller() string { return cmp.Or(f.Controller, f.Name+"-controller") }
 
 // enabled tells whether all gates of the feature are on.
 func (f *Feature) enabled(g featuregate.FeatureGate) bool {

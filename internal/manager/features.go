@@ -38,7 +38,9 @@ func Features() []Feature {
 			Controllers:   cloneSetController,
 			Webhooks:      cloneSetWebhooks,
 		},
-		imagePullFeature(),
+		nodeImageFeature(),
+		imagePullJobFeature(),
+		imageListPullJobFeature(),
 		containerRecreateFeature(),
 		launchPriorityFeature(),
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -60,5 +61,46 @@ func TestPreDownloadLater_S_platform_17(t *testing.T) {
 			t.Errorf("served: %v (-want +got):\n%s", served, diff)
 		}
 		served, want = true, []string{"*v1beta1.ImagePullJob " + pod.OwnerUIDField}
+	}
+}
+
+// TestControllerNames: user agents and event sources are those of the contract (platform 4.5 and 5.6, security 4).
+func TestControllerNames(t *testing.T) {
+	want := []string{
+		"pod-readiness-controller", "cloneset-controller", "nodeimage-controller", "imagepulljob-controller",
+		"imagelistpulljob-controller", "containerrecreaterequest-controller", "container-launch-priority-controller",
+	}
+	var got []string
+	for _, f := range Features() {
+		if f.Controllers != nil {
+			got = append(got, f.controller())
+		}
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// TestImageKinds_S_platform_17: what each image controller cannot do without (platform 5.6).
+func TestImageKinds_S_platform_17(t *testing.T) {
+	g, err := gates.FromMap(map[string]bool{"ImagePullJobGate": false})
+	if err != nil {
+		t.Fatal(err)
+	}
+	node := featureNamed(t, "nodeimage")
+	if diff := cmp.Diff([]schema.GroupVersionKind{nodeImageKind}, node.Kinds); diff != "" || !node.enabled(g) {
+		t.Errorf("NodeImages need %v", node.Kinds)
+	}
+	got := &namesIndexer{}
+	if err := node.Indexes(t.Context(), got, &Deps{Gates: g}); err != nil {
+		t.Fatal(err)
+	}
+	if len(got.names) != 1 || !strings.HasPrefix(got.names[0], "*v1beta1.NodeImage ") {
+		t.Errorf("indexes %v", got.names)
+	}
+	for _, name := range []string{"imagepulljob", "imagelistpulljob"} {
+		if featureNamed(t, name).enabled(g) {
+			t.Errorf("%s without ImagePullJobGate", name)
+		}
 	}
 }

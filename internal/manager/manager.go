@@ -298,13 +298,13 @@ func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 }
 
 func (m *Manager) deps(cfg *rest.Config, f *Feature) (*Deps, error) {
-	consistent, plain, err := m.opts.clients(m.mgr, cfg, f.Name+"-controller")
+	consistent, plain, err := m.opts.clients(m.mgr, cfg, f.controller())
 	if err != nil {
 		return nil, err
 	}
 	d := &Deps{
 		Name: f.Name, Client: consistent, Plain: plain, Live: m.mgr.GetAPIReader(), Scheme: m.mgr.GetScheme(),
-		Recorder: m.mgr.GetEventRecorder(f.Name + "-controller"), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
+		Recorder: m.mgr.GetEventRecorder(f.controller()), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
 		Delegation: m.delegation,
 		Options:    m.opts, Server: m.apiserver, Served: m.served.Served,
 	}
