@@ -96,8 +96,8 @@ func start(ctx context.Context, dir string, opts options) (*cluster.Cluster, err
 }
 
 func printKept(c *cluster.Cluster, m *cluster.Manager) {
-	fmt.Printf("\nThe cluster and the manager (pid %d) keep running. To look around:\n\n  export KUBECONFIG=%s\n\nTo stop them:\n\n  kill %d; bin/lab down --dir %s\n",
-		m.Pid(), c.Kubeconfig(), m.Pid(), c.Dir)
+	fmt.Printf("\nThe cluster and the manager (pid %d) keep running. To look around:\n\n  export KUBECONFIG=%s\n  bin/lab kubectl --dir %s get clonesets,pods -A   # or a kubectl of yours\n\nTo stop them:\n\n  kill %d; bin/lab down --dir %s\n",
+		m.Pid(), c.Kubeconfig(), c.Dir, m.Pid(), c.Dir)
 }
 
 var started = time.Now()

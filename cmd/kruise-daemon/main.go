@@ -4,9 +4,11 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"flag"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"os"
 	"time"
@@ -46,13 +48,28 @@ func run(args []string) int {
 	ctrl.SetLogger(o.Log)
 	cfg, err := config(kubeconfig)
 	if err == nil || o.NodeName == "" { // what the process itself lacks is told first
-		err = node.Run(ctrl.SetupSignalHandler(), cfg, o)
+		ctx := ctrl.SetupSignalHandler()
+		if err == nil && cfg.BearerTokenFile != "" { // in a pod, one of many: an upgrade starts them all
+			spread(ctx)
+		}
+		err = node.Run(ctx, cfg, o)
 	}
 	if err != nil {
 		o.Log.Error(err, "The agent ended")
 		return 1
 	}
 	return 0
+}
+
+// startSpread bounds how long an agent waits before its first lists (security 5.12).
+const startSpread = 5 * time.Second
+
+// spread waits for a random time, or until ctx ends.
+func spread(ctx context.Context) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(rand.N(startSpread)):
+	}
 }
 
 // parse reads the command line (platform 3.2).
@@ -69,6 +86,8 @@ func parse(args []string, o *node.Options) (kubeconfig string, err error) {
 	fs.StringVar(&o.SocketDir, "socket-dir", o.SocketDir, "Directory that the host's sockets are mounted at.")
 	fs.StringSliceVar(&o.Endpoints, "runtime-endpoint", nil, "CRI endpoints such as unix:///run/containerd/containerd.sock, instead of looking for sockets.")
 	fs.IntVar(&o.MaxWorkersForPullImage, "max-workers-for-pull-image", -1, "Greatest number of pulls at once; 0 or less means no limit.")
+	fs.IntVar(&o.RestartWorkers, "crr-workers", node.DefaultRestartWorkers, "Pods whose ContainerRecreateRequests are executed at once.")
+	fs.IntVar(&o.MetaWorkers, "container-meta-workers", node.DefaultMetaWorkers, "Pods whose containers are reported at once.")
 	fs.StringVar(&o.PluginConfigFile, "plugin-config-file", "/kruise/CredentialProviderPlugin.yaml", "CredentialProviderConfig of the kubelet's kind; may be missing.")
 	fs.StringVar(&o.PluginBinDir, "plugin-bin-dir", "/kruise/plugins", "Directory of credential provider plugins.")
 	fs.Float64Var(&o.QPS, "rest-config-qps", 0, "Requests per second of each client; 0 means no limit.")
@@ -101,6 +120,9 @@ func parse(args []string, o *node.Options) (kubeconfig string, err error) {
 	}
 	if o.ImageMinFreePercent < 0 || o.ImageMinFreePercent > 100 {
 		return "", fmt.Errorf("--image-min-free-percent must be 0 to 100, not %d", o.ImageMinFreePercent)
+	}
+	if o.RestartWorkers <= 0 || o.MetaWorkers <= 0 {
+		return "", errors.New("--crr-workers and --container-meta-workers must be positive")
 	}
 	if o.Gates, err = gates.FromMap(set); err != nil {
 		return "", fmt.Errorf("--feature-gates: %w", err)

@@ -291,11 +291,14 @@ func (e *executor) changeClaims(ctx context.Context, cs *appsv1beta1.CloneSet, c
 }
 
 func (e *executor) changeClaim(ctx context.Context, cs *appsv1beta1.CloneSet, change *ClaimChange) error {
-	if change.Owner == nil && !change.Keep && !change.Stay {
-		if used, err := e.inUse(ctx, cs, change.Claim); used || err != nil {
-			return err
+	if change.Owner == nil && !change.Keep {
+		used, err := e.inUse(ctx, cs, change.Claim)
+		switch {
+		case err != nil || used != change.Stay:
+			return err // it is not as the cache shows it
+		case !change.Stay:
+			return e.deleteClaim(ctx, cs, change.Claim)
 		}
-		return e.deleteClaim(ctx, cs, change.Claim)
 	}
 	wanted := change.Claim.DeepCopy()
 	switch {

@@ -18,8 +18,8 @@ const speedLasts = time.Second
 const doubtLasts = 2 * time.Minute
 
 // memory is what the controller may forget at any time: when it last wrote a status, to write it less often, which ids
-// it found in use by others, to try them only once, which creates were not answered, how fast it could create pods, and
-// which namespaces are at their end.
+// it found in use by others, to try them only once, which creates were not answered, which revisions it looked for in
+// vain, how fast it could create pods, and which namespaces are at their end.
 type memory struct {
 	mu   sync.Mutex
 	sets map[types.NamespacedName]*remembered
@@ -31,6 +31,8 @@ type remembered struct {
 	taken  map[string]bool
 	// unsettled names the pods that were created without an answer and that the cache did not show when last looked for.
 	unsettled map[string]bool
+	// gone names the revisions that are in use and do not exist.
+	gone map[string]bool
 	// met: the cache has shown the pods as the apiserver has them, since this process leads.
 	met bool
 	// left are the pods that the cache has to show first.

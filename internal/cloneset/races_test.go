@@ -5,6 +5,7 @@ package cloneset
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/pod"
 )
 
 func withClaims(s *appsv1beta1.CloneSet) {
@@ -343,5 +345,51 @@ func TestRevisionsStayWhileAWriteIsUnanswered(t *testing.T) {
 	f.must(err)
 	if n := revisions(); n != 2 {
 		t.Errorf("%d revisions are left", n)
+	}
+}
+
+// A revision's creation is not answered, and when the template changes again the cache does not show it yet. The pods at it
+// are updated in place all the same. Found by the simulation (test/sim).
+func TestRevisionThatIsNotShownYet(t *testing.T) {
+	hidden := ""
+	f := newFixture(t, interceptor.Funcs{List: func(ctx context.Context, c client.WithWatch, l client.ObjectList, opts ...client.ListOption) error {
+		err := c.List(ctx, l, opts...)
+		if revisions, ok := l.(*appsv1.ControllerRevisionList); ok {
+			revisions.Items = slices.DeleteFunc(revisions.Items, func(r appsv1.ControllerRevision) bool { return r.Name == hidden })
+		}
+		return err
+	}}, func(s *appsv1beta1.CloneSet) {
+		s.Spec.UpdateStrategy.RollingUpdate = &appsv1beta1.RollingUpdateCloneSetStrategy{PodUpdatePolicy: appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType}
+	})
+	_, err := f.reconcileOnce()
+	f.must(err)
+	set := f.set()
+	hidden = set.Status.UpdateRevision
+	set.Generation, set.Spec.Template.Spec.Containers[0].Image = 2, "app:v2"
+	f.must(f.server.Update(context.Background(), set))
+	marked := func() int {
+		var pods corev1.PodList
+		f.must(f.server.List(context.Background(), &pods))
+		n := 0
+		for i := range pods.Items {
+			if pod.IsSpecifiedDelete(&pods.Items[i]) {
+				n++
+			}
+		}
+		return n
+	}
+	for range 3 {
+		result, err := f.reconcileOnce()
+		f.must(err)
+		if marked() > 0 || result.RequeueAfter == 0 || f.set().Status.CurrentRevision != hidden {
+			t.Fatalf("%d pods are to be recreated, look again after %s, %+v", marked(), result.RequeueAfter, f.set().Status)
+		}
+	}
+	// In truth gone: the pods can't be compared with anything.
+	f.must(f.server.Delete(context.Background(), &appsv1.ControllerRevision{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: hidden}}))
+	_, err = f.reconcileOnce()
+	f.must(err)
+	if marked() == 0 {
+		t.Error("the update does not go on without a revision that is gone")
 	}
 }

@@ -35,7 +35,7 @@ const (
 // errTerminating says that nothing can be created any more because the namespace is being deleted.
 var errTerminating = errors.New("the namespace is being deleted: nothing is created in it any more, and pods are neither updated nor removed")
 
-// errBehind says that the cache does not show yet what the former leader did.
+// errBehind says that the cache does not show yet what was done before, by a former leader or without an answer.
 var errBehind = errors.New("the cache is behind")
 
 func logOf(ctx context.Context) logr.Logger { return logf.FromContext(ctx) }
@@ -169,6 +169,11 @@ func (r *reconciler) observeRevisions(ctx context.Context, cs *appsv1beta1.Clone
 	if err != nil {
 		return err
 	}
+	if late, err := r.historyLate(ctx, cs, s, candidates); err != nil {
+		return err
+	} else if late {
+		return errBehind
+	}
 	owner := revision.Owner{
 		Object:         cs,
 		GVK:            appsv1beta1.GroupVersion.WithKind("CloneSet"),
@@ -186,6 +191,9 @@ func (r *reconciler) observeRevisions(ctx context.Context, cs *appsv1beta1.Clone
 		return errTerminating
 	}
 	if cs.DeletionTimestamp == nil && !s.NamespaceTerminating {
+		if plan.Write == revision.Create {
+			r.memory.comes(client.ObjectKeyFromObject(cs), cs.UID, plan.Update.Name)
+		}
 		if err := r.exec.revisions.Apply(ctx, owner, plan); err != nil {
 			return err
 		}

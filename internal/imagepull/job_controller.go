@@ -38,6 +38,8 @@ const writers = 8
 type jobs struct {
 	Config
 	secrets secretKeeper
+	// one at a time counts pulls and adds to them, if they are bounded.
+	one sync.Mutex
 }
 
 // SetupJobs adds the ImagePullJob controller and the janitor of pull secrets to mgr. The indexes of AddIndexes must
@@ -123,6 +125,10 @@ func (r *jobs) run(ctx context.Context, job *appsv1beta1.ImagePullJob) (reconcil
 	if err := r.patchFinalizer(ctx, job, controllerutil.AddFinalizer); err != nil {
 		return reconcile.Result{}, err
 	}
+	if r.MaxActivePulls > 0 {
+		r.one.Lock()
+		defer r.one.Unlock()
+	}
 	image, err := reference.Parse(job.Spec.Image)
 	if err != nil { // only if admission was by-passed; an edit wakes us
 		return reconcile.Result{}, r.report(ctx, job, &appsv1beta1.ImagePullJobStatus{StartTime: job.Status.StartTime, Message: err.Error()})
@@ -162,6 +168,9 @@ func (r *jobs) observeNodes(ctx context.Context, s *jobSnapshot) error {
 	all := &appsv1beta1.NodeImageList{}
 	if err := r.Client.List(ctx, all, client.UnsafeDisableDeepCopy); err != nil {
 		return fmt.Errorf("listing NodeImages: %w", err)
+	}
+	if r.MaxActivePulls > 0 {
+		s.room = ptr.To(r.MaxActivePulls - unfinished(all.Items))
 	}
 	var err error
 	if s.job.Spec.PodSelector != nil {

@@ -14,6 +14,9 @@ import (
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 )
 
+// roomPeriod is how often a job looks whether others have left room for it: their ends don't wake it.
+const roomPeriod = 5 * time.Second
+
 // jobSnapshot is what the plan of a running ImagePullJob looks at.
 type jobSnapshot struct {
 	request
@@ -21,6 +24,8 @@ type jobSnapshot struct {
 	targets []*appsv1beta1.NodeImage
 	// owned are the NodeImages on which the job owns a task, targets or not.
 	owned []*appsv1beta1.NodeImage
+	// room is how many nodes may get a task of any job, nil if there is no such bound.
+	room *int
 	// secretProblem names pull secrets that are not used, and why; part of the message.
 	secretProblem string
 }
@@ -75,8 +80,29 @@ func planJob(s *jobSnapshot) *jobDecision {
 		return d
 	}
 	d.push = waiting[:min(len(waiting), max(0, slots))]
+	if s.room != nil && len(d.push) > *s.room {
+		d.push = d.push[:max(0, *s.room)]
+		d.status.Message += "; waits for pulls of other jobs (--max-active-pulls)"
+		if d.requeueAfter == 0 || d.requeueAfter > roomPeriod {
+			d.requeueAfter = roomPeriod
+		}
+	}
 	d.status.Active += int32(len(d.push))
 	return d
+}
+
+// unfinished counts the tasks that agents work on, or have not answered.
+func unfinished(list []appsv1beta1.NodeImage) (count int) {
+	for i := range list {
+		for name, entry := range list[i].Spec.Images {
+			for t := range entry.Tags {
+				if !isFinished(&list[i], name, &entry.Tags[t]) {
+					count++
+				}
+			}
+		}
+	}
+	return count
 }
 
 func changes(changed bool, _ *refusal) bool { return changed }

@@ -284,6 +284,44 @@ func TestTask(t *testing.T) {
 			t.Errorf("message %q", job.Status.Message)
 		}
 	})
+	t.Run("at most 64 tags of an image", func(t *testing.T) {
+		job, n := pullJob("job"), nodeImage("n")
+		entry := appsv1beta1.ImageSpec{}
+		for i := range MaxTags {
+			entry.Tags = append(entry.Tags, appsv1beta1.ImageTagSpec{Tag: fmt.Sprint(i)})
+		}
+		n.Spec.Images = map[string]appsv1beta1.ImageSpec{"busybox": entry}
+		d := plan(job, t0, n)
+		equal(t, "pushed", len(d.push), 0)
+		equal(t, "failed", job.Status.FailedNodes, []string{"n"})
+	})
+	t.Run("a bound on the pulls of all jobs", func(t *testing.T) {
+		a, b, list := pullJob("a", parallel(3)), pullJob("b", parallel(3)), nodes(4)
+		b.Spec.Image = "nginx:1"
+		bounded := func(job *appsv1beta1.ImagePullJob) *jobDecision {
+			all := make([]appsv1beta1.NodeImage, 0, len(list))
+			for _, n := range list {
+				all = append(all, *n)
+			}
+			s := &jobSnapshot{request: requestOf(job, a, b), targets: list, room: ptr.To(4 - unfinished(all))}
+			d := planJob(s)
+			for _, n := range d.push {
+				s.join(n)
+			}
+			return d
+		}
+		equal(t, "a", len(bounded(a).push), 3)
+		d := bounded(b)
+		equal(t, "b", len(d.push), 1)
+		if d.requeueAfter == 0 || !strings.Contains(d.status.Message, "waits for pulls of other jobs") {
+			t.Errorf("decision %+v", d)
+		}
+		equal(t, "b again", len(bounded(b).push), 0)
+		for _, n := range list[:3] {
+			answer(n, "busybox", "1.35", appsv1beta1.ImagePhaseSucceeded, t0)
+		}
+		equal(t, "b with room", len(bounded(b).push), 2)
+	})
 	t.Run("a sandboxConfig of another namespace's running job is not replaced", func(t *testing.T) {
 		a, b, n := pullJob("a"), pullJob("b"), nodeImage("n")
 		a.Spec.SandboxConfig = &appsv1beta1.SandboxConfig{Labels: map[string]string{"k": "v"}}

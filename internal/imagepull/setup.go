@@ -44,6 +44,8 @@ type Config struct {
 	ReduceSecrets bool
 	// Broker: nothing is copied, agents ask a Broker (--secret-delivery=broker).
 	Broker bool
+	// MaxActivePulls bounds the unfinished tasks of all jobs on all nodes; 0 for no bound (--max-active-pulls).
+	MaxActivePulls int
 	// Now is the clock; nil for the real one.
 	Now func() time.Time
 }

@@ -27,6 +27,8 @@ const (
 	DefaultBackoffLimit = 3
 	// MaxImages is the number of image names that one NodeImage may have (image-pulling 3.3).
 	MaxImages = 256
+	// MaxTags is the number of tags of one image that jobs may put on a node (security 5.12).
+	MaxTags = 64
 
 	day              = 24 * 60 * 60
 	minDailyDeadline = 30 * 60
@@ -149,6 +151,9 @@ func (r *request) mayJoin(n *appsv1beta1.NodeImage) *refusal {
 			return &refusal{final: true, reason: "the NodeImage has " + strconv.Itoa(MaxImages) + " images already"}
 		}
 		return nil
+	}
+	if len(entry.Tags) >= MaxTags && findTag(entry.Tags, r.image.Tag) < 0 {
+		return &refusal{final: true, reason: "the NodeImage has " + strconv.Itoa(MaxTags) + " tags of the image already"}
 	}
 	if sameSandbox(entry.SandboxConfig, r.job.Spec.SandboxConfig) {
 		return nil

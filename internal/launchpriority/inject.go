@@ -14,6 +14,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
 
@@ -41,7 +42,21 @@ const (
 func Mutator() podadmission.Mutator {
 	return podadmission.Mutator{Name: "container launch priority", Mutate: func(_ context.Context, _ *admission.Request, p *corev1.Pod) (bool, error) {
 		return inject(p)
-	}}
+	}, Warn: warnings}
+}
+
+// warnings tells of priorities that the order of the containers overrides (B-W9).
+func warnings(p *corev1.Pod) (out []string) {
+	if p.Annotations[PriorityAnnotation] != ordered || len(p.Spec.Containers) < 2 {
+		return nil
+	}
+	for i := range p.Spec.Containers {
+		c := &p.Spec.Containers[i]
+		if slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == PriorityEnv }) {
+			out = append(out, fmt.Sprintf("%s of container %q has no effect beside the annotation %s=%s", PriorityEnv, c.Name, PriorityAnnotation, ordered))
+		}
+	}
+	return out
 }
 
 // Concerns are the pods that Mutator may change or refuse.
@@ -92,7 +107,7 @@ func prioritiesOf(p *corev1.Pod) ([]int, error) {
 			}
 			n, err := strconv.ParseInt(c.Env[j].Value, 10, 32)
 			if err != nil {
-				return nil, fmt.Errorf("container %q: %s must be an integer, not %q", c.Name, PriorityEnv, c.Env[j].Value)
+				return nil, apierrors.NewBadRequest(fmt.Sprintf("container %q: %s must be an integer, not %q", c.Name, PriorityEnv, c.Env[j].Value))
 			}
 			out[i] = int(n)
 		}

@@ -75,6 +75,16 @@ func TestInject(t *testing.T) {
 			t.Errorf("error %v", err)
 		}
 	})
+	t.Run("priorities beside the order are warned of", func(t *testing.T) {
+		p := podOf("", "9", "")
+		if w := warnings(p); w != nil {
+			t.Errorf("without the annotation: %v", w)
+		}
+		p.Annotations = map[string]string{PriorityAnnotation: "Ordered"}
+		if w := warnings(p); len(w) != 1 || !strings.Contains(w[0], `"b"`) {
+			t.Errorf("warnings %v", w)
+		}
+	})
 	t.Run("S_container_meta_B5", func(t *testing.T) {
 		p := podOf("", "1")
 		p.Name, p.GenerateName = "", "web-"

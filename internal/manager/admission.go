@@ -10,7 +10,9 @@ import (
 	"strconv"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apixv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/rest"
@@ -159,9 +161,26 @@ func (m *Manager) prepareWebhooks() error {
 		w.keeper.Publisher = &caForAgents{Publisher: w.injector, client: m.live, namespace: o.DaemonNamespace, log: m.log}
 	}
 	w.loop = webhooks.NewLoop(w.keeper, m.log.WithName("webhooks"))
+	if w.keeper.External {
+		w.loop.Report = m.reportCertificate
+	}
 	expiry := w.keeper.Expiry
 	certExpiry.Store(&expiry)
 	return nil
+}
+
+// reportCertificate tells whoever looks at the Secret of external certificates what is wrong with them, or with the CA in
+// what they are for (platform W7).
+func (m *Manager) reportCertificate(problem error) {
+	ctx, cancel := context.WithTimeout(context.Background(), reachTimeout)
+	defer cancel()
+	obj := &corev1.Secret{}
+	if err := m.live.Get(ctx, client.ObjectKey{Namespace: m.opts.PodNamespace, Name: m.opts.Webhook.SecretName}, obj); err != nil {
+		return // there is nothing to tell it at; the log and readiness have it
+	}
+	ref := &metav1.PartialObjectMetadata{ObjectMeta: metav1.ObjectMeta{Namespace: obj.Namespace, Name: obj.Name, UID: obj.UID}}
+	ref.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Secret"))
+	m.mgr.GetEventRecorder("kruise-manager").Eventf(ref, nil, corev1.EventTypeWarning, "WebhooksNotInOrder", "CheckCertificates", "%.1000s", problem.Error())
 }
 
 // certPolicy names the host, or the Service in its two forms, and localhost for our own health check.

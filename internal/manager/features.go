@@ -26,7 +26,7 @@ func Features() []Feature {
 		{
 			Name: "pod-readiness",
 			Controllers: func(mgr manager.Manager, d *Deps) error {
-				return podreadiness.SetupWithManager(mgr, d.Client, d.Workers)
+				return podreadiness.SetupWithManager(mgr, d.Client, d.Workers, d.RateLimiter())
 			},
 			PodMutator: func(d *Deps) podadmission.Mutator { return podadmission.ReadinessGate(d.Gates) },
 		},

@@ -26,6 +26,7 @@ type Flags struct {
 
 	set        *pflag.FlagSet
 	gates      map[string]bool
+	configFile string
 	syncPeriod string
 	tlsMin     string
 	ciphers    []string
@@ -41,6 +42,7 @@ var workerFlags = map[string]bool{
 	"workloadspread": false, "broadcastjob": false, "advancedcronjob": false, "imagepulljob": true, "nodeimage": true,
 	"crr": true, "podunavailablebudget": false, "resourcedistribution": false, "persistentpodstate": false,
 	"podprobemarker": false, "nodepodprobe": false, "sidecarterminator": false,
+	"imagelistpulljob": true, "pod-readiness": true,
 }
 
 // ParseFlags reads a command line. Long names are accepted with one dash and with two. The error names what is wrong.
@@ -64,6 +66,11 @@ func ParseFlags(args []string) (*Flags, error) {
 	}
 	if rest := f.set.Args(); len(rest) > 0 {
 		return f, fmt.Errorf("unexpected argument %q", rest[0])
+	}
+	if f.configFile != "" {
+		if err := f.applyFile(f.configFile); err != nil {
+			return f, err
+		}
 	}
 	return f, f.apply()
 }
@@ -184,10 +191,12 @@ func (f *Flags) register() {
 	fs.BoolVar(&o.PullSecretReduce, "pull-secret-reduce", false, "Leave of a copied pull secret only the registries that the images of its jobs come from.")
 	fs.StringVar(&o.SecretDelivery, "secret-delivery", o.SecretDelivery, "How node agents get pull secrets: namespace copies them, broker has agents ask for what one image needs. The same as the agents'.")
 	fs.StringVar(&o.DaemonNamespace, "daemon-namespace", "", "Namespace of the node agents; empty means the manager's own. Only with --secret-delivery=broker.")
+	fs.IntVar(&o.MaxActivePulls, "max-active-pulls", 0, "Greatest number of pulls of all ImagePullJobs on all nodes at once; 0 means no limit.")
 	fs.IntVar(&o.DefaultNodeImageTTLSeconds, "default-ttlseconds-for-always-nodeimage", o.DefaultNodeImageTTLSeconds, "Seconds (0 to 2678400) that a finished always-pull image stays in a NodeImage.")
 	fs.BoolVar(&o.CloneSetScalingExcludePreparingDelete, "cloneset-scaling-exclude-preparing-delete", false, "Leave pods in state PreparingDelete out of CloneSet scaling.")
 	fs.StringVar(&o.DelegatedCheck, "delegated-capability-check", o.DelegatedCheck, "What happens if a user lacks the rights of the core API that an object of ours would exercise: Off (nothing), Warn or Enforce (refusal).")
 	fs.DurationVar(&f.expectationTimeout, "expectation-timeout", 5*time.Minute, "Without effect: caches see their own writes, nothing has to be expected.")
+	fs.StringVar(&f.configFile, "config", "", "File with values of flags that are not given: a ManagerConfiguration.")
 	fs.StringVar(&f.Kubeconfig, "kubeconfig", "", "Path of a kubeconfig; empty means $KUBECONFIG, else the in-cluster configuration.")
 	fs.Var(cliflag.NewMapStringBool(&f.gates), "feature-gates", "Comma list of Name=true|false:\n"+strings.Join(gates.New().KnownFeatures(), "\n"))
 	f.registerLeaderElection()

@@ -76,6 +76,7 @@ func imagePullControllers(mgr manager.Manager, d *Deps) error {
 			SecretTypes:      d.Options.PullSecretTypes,
 			ReduceSecrets:    d.Options.PullSecretReduce,
 			Broker:           d.Options.brokers(),
+			MaxActivePulls:   d.Options.MaxActivePulls,
 		}
 	}
 	if err := imagepull.SetupNodeImages(mgr, config("nodeimage")); err != nil {

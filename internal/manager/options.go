@@ -94,6 +94,8 @@ type Options struct {
 	SecretDelivery string
 	// DaemonNamespace is the agents' namespace; empty means the manager's own.
 	DaemonNamespace string
+	// MaxActivePulls bounds the pulls of all jobs on all nodes; 0 for no bound.
+	MaxActivePulls int
 	// AllowPrivileged accepts privileged containers in pod templates.
 	AllowPrivileged bool
 	// CloneSetScalingExcludePreparingDelete leaves pods in state PreparingDelete out of CloneSet's scaling arithmetic.
@@ -279,6 +281,7 @@ func (o *Options) validate() error {
 	require(o.CacheSyncTimeout > 0, "--controller-cache-sync-timeout must be positive")
 	require(slices.Contains([]string{delegation.Off, delegation.Warn, delegation.Enforce}, o.DelegatedCheck), "--delegated-capability-check must be Off, Warn or Enforce, not %q", o.DelegatedCheck)
 	require(slices.Contains([]string{credentials.DeliveryNamespace, credentials.DeliveryBroker}, o.SecretDelivery), "--secret-delivery must be namespace or broker, not %q", o.SecretDelivery)
+	require(o.MaxActivePulls >= 0, "--max-active-pulls must not be negative")
 	require(o.ShutdownDelay >= 0, "--shutdown-delay must not be negative")
 	require(o.WebhookInitializeTimeout > 0, "--webhook-initialize-timeout must be positive")
 	require(slices.Contains([]string{"", "fs", "secret"}, o.Webhook.CertWriter), "environment variable WEBHOOK_CERT_WRITER must be fs, secret or empty, not %q", o.Webhook.CertWriter)

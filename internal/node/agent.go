@@ -59,8 +59,10 @@ type Options struct {
 	Endpoints []string
 	// MaxWorkersForPullImage bounds concurrent pulls; 0 or less means no bound.
 	MaxWorkersForPullImage int
-	PluginConfigFile       string
-	PluginBinDir           string
+	// RestartWorkers and MetaWorkers are how many pods are worked on at once; 0 means 32 and 10.
+	RestartWorkers, MetaWorkers int
+	PluginConfigFile            string
+	PluginBinDir                string
 	// QPS and Burst throttle each client; QPS <= 0 means no throttle.
 	QPS   float64
 	Burst int

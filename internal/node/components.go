@@ -3,6 +3,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"time"
 
@@ -27,6 +28,12 @@ import (
 	"kruise.io/kruise/internal/node/containermeta"
 	"kruise.io/kruise/internal/node/images"
 	"kruise.io/kruise/internal/node/restart"
+)
+
+// Defaults of Options (node-agent 5.4).
+const (
+	DefaultRestartWorkers = 32
+	DefaultMetaWorkers    = 10
 )
 
 // tellOfRuntimes reports on the Node when a runtime goes and comes.
@@ -93,7 +100,7 @@ func (a *agent) addRestarts(cfg *rest.Config) error {
 	}
 	return ctrl.NewControllerManagedBy(a.mgr).Named("crr").
 		Watches(&appsv1beta1.ContainerRecreateRequest{}, r.Events()).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 32, RateLimiter: backoff()}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: cmp.Or(a.RestartWorkers, DefaultRestartWorkers), RateLimiter: backoff()}).
 		Complete(r)
 }
 
@@ -127,6 +134,6 @@ func (a *agent) addContainerMeta(cfg *rest.Config) error {
 				}
 			},
 		}).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 10, RateLimiter: backoff()}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: cmp.Or(a.MetaWorkers, DefaultMetaWorkers), RateLimiter: backoff()}).
 		Complete(r)
 }

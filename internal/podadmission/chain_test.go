@@ -6,10 +6,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"net/http"
 	"testing"
 
 	admissionv1 "k8s.io/api/admission/v1"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/webhook/admission"
@@ -93,5 +95,25 @@ func TestChain(t *testing.T) {
 	req.Object.Raw = []byte("{")
 	if resp := (Chain{}).Handle(t.Context(), req); resp.Allowed || resp.Result.Code != 400 {
 		t.Errorf("garbage: %v", resp.Result)
+	}
+}
+
+func TestRefusalsAndWarnings(t *testing.T) {
+	for name, tc := range map[string]struct {
+		err  error
+		code int32
+	}{
+		"the pod is wrong": {apierrors.NewBadRequest("no number"), http.StatusBadRequest},
+		"something else":   {errors.New("no answer"), http.StatusInternalServerError},
+		"nothing":          {nil, http.StatusOK},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := Mutator{Name: "m", Warn: func(*corev1.Pod) []string { return []string{"careful"} },
+				Mutate: func(context.Context, *admission.Request, *corev1.Pod) (bool, error) { return false, tc.err }}
+			resp := Chain{m}.Handle(t.Context(), request(t, ownedBy("v1", true)))
+			if resp.Result.Code != tc.code || tc.err == nil && len(resp.Warnings) != 1 {
+				t.Errorf("answer %+v", resp)
+			}
+		})
 	}
 }

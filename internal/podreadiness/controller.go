@@ -15,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/util/workqueue"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
@@ -36,8 +37,8 @@ type Reconciler struct {
 	Now    func() time.Time
 }
 
-// SetupWithManager builds the controller.
-func SetupWithManager(mgr manager.Manager, c client.Client, workers int) error {
+// SetupWithManager builds the controller. limiter delays its retries.
+func SetupWithManager(mgr manager.Manager, c client.Client, workers int, limiter workqueue.TypedRateLimiter[reconcile.Request]) error {
 	concerned := predicate.Funcs{
 		CreateFunc:  func(e event.CreateEvent) bool { return wantsCondition(e.Object) },
 		UpdateFunc:  func(e event.UpdateEvent) bool { return wantsCondition(e.ObjectNew) },
@@ -46,7 +47,7 @@ func SetupWithManager(mgr manager.Manager, c client.Client, workers int) error {
 	}
 	return builder.ControllerManagedBy(mgr).Named(Name).
 		For(&corev1.Pod{}, builder.WithPredicates(concerned)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: workers}).
+		WithOptions(controller.Options{MaxConcurrentReconciles: workers, RateLimiter: limiter}).
 		Complete(&Reconciler{Client: c, Now: time.Now})
 }
 

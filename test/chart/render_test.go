@@ -52,7 +52,8 @@ func TestRefusedValues(t *testing.T) {
 		"installation.createNamespace=false":               "label it and set installation.namespaceLabelAcknowledged=true",
 		"installation.namespace=kube-system":               "must not be kube-system",
 		"installation.daemonConfigNamespace=kruise-system": "must be a namespace of its own",
-		"securityProfile=hardened,networkPolicy.apiServerCIDRs={10.0.0.1/32},manager.hostNetwork=true": "contradict each other",
+		"securityProfile=hardened,networkPolicy.apiServerCIDRs={10.0.0.1/32},networkPolicy.nodeCIDRs={10.1.0.0/16},manager.hostNetwork=true": "contradict each other",
+		"securityProfile=hardened,networkPolicy.apiServerCIDRs={10.0.0.1/32}":                                                                "needs networkPolicy.nodeCIDRs",
 		"securityProfile=hardened":                                        "needs networkPolicy.apiServerCIDRs",
 		"webhookConfiguration.overrides.bogus.x=1":                        `unknown webhook "bogus"`,
 		`webhookConfiguration.overrides.mpod\.kb\.io.rules=1`:             "rules of mpod.kb.io cannot be set",
@@ -318,6 +319,7 @@ func TestBroker(t *testing.T) {
 		deployment: "--daemon-namespace=agents", daemonSet: "--broker-url=https://kruise-webhook-service.kruise-system.svc/node-credentials",
 		"ClusterRole/kruise-manager-broker-role": "tokenreviews", "ClusterRole/kruise-manager-pullsecret-role": "secrets",
 		"NetworkPolicy/kruise-controller-manager": "cidr: 10.1.0.0/16",
+		"Role/kruise-manager-broker-role":         "namespace: agents",
 	} {
 		if !strings.Contains(o.Text(key), want) {
 			t.Errorf("%s lacks %q", key, want)
@@ -357,6 +359,15 @@ func TestSeparateControllers(t *testing.T) {
 			if strings.Contains(o.Text(key), text) == not {
 				t.Errorf("%s: %q is there: %t", key, text, not)
 			}
+		}
+	}
+	broker := render(t, "--set", "crds.managed=false,manager.separateControllers.enabled=true,secretDelivery=broker")
+	for key, want := range map[string]string{
+		"ClusterRole/kruise-manager-broker-role": "imagepulljobs", "ClusterRoleBinding/kruise-manager-broker-rolebinding": "kruise-webhook",
+		"ClusterRoleBinding/kruise-manager-pullsecret-rolebinding": "kruise-webhook",
+	} {
+		if !strings.Contains(broker.Text(key), want) {
+			t.Errorf("with the broker, %s lacks %s", key, want)
 		}
 	}
 	accounts := map[string]string{
@@ -425,7 +436,7 @@ func TestRollingUpdate(t *testing.T) {
 // TestHardened renders the strictest profile, with what it wants.
 func TestHardened(t *testing.T) {
 	t.Parallel()
-	o := render(t, "--set", "crds.managed=false,securityProfile=hardened,daemon.namespace=kruise-agents,manager.webhook.clientCASecret=callers", "--set-json", `networkPolicy.apiServerCIDRs=["10.0.0.1/32"]`)
+	o := render(t, "--set", "crds.managed=false,securityProfile=hardened,daemon.namespace=kruise-agents,manager.webhook.clientCASecret=callers", "--set-json", `networkPolicy={"apiServerCIDRs":["10.0.0.1/32"],"nodeCIDRs":["10.1.0.0/16"]}`)
 	for key, want := range map[string]string{
 		"Namespace/kruise-system": "pod-security.kubernetes.io/enforce: restricted", "Namespace/kruise-agents": "pod-security.kubernetes.io/enforce: privileged",
 		deployment: "--enable-pprof=false", daemonSet: "--enable-pprof=false", managers: "cidr: 10.0.0.1/32",

@@ -102,7 +102,8 @@ func Read(page string) (*Page, error) {
 	return p, nil
 }
 
-// Objects returns the documents of a block of YAML. Keys that occur twice are errors.
+// Objects returns the documents of a block of YAML. Keys that occur twice are errors. Of fragments, which may be anything,
+// those that are no objects are left out.
 func (b Block) Objects() ([]map[string]any, error) {
 	var objects []map[string]any
 	documents := utilyaml.NewYAMLReader(bufio.NewReader(strings.NewReader(b.Text)))
@@ -111,14 +112,19 @@ func (b Block) Objects() ([]map[string]any, error) {
 		if errors.Is(err, io.EOF) {
 			return objects, nil
 		}
-		object := map[string]any{}
+		var document any
 		if err == nil {
-			err = yaml.UnmarshalStrict(text, &object)
+			err = yaml.UnmarshalStrict(text, &document)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", b, err)
 		}
-		objects = append(objects, object)
+		switch object, ok := document.(map[string]any); {
+		case ok:
+			objects = append(objects, object)
+		case !b.Fragment:
+			return nil, fmt.Errorf("%s: is no object", b)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ var (
 	code    = regexp.MustCompile("`[^`]+`")
 	heading = regexp.MustCompile(`^#{1,6} +(.*)$`)
 	target  = regexp.MustCompile(`\bmake ([a-z][a-z0-9/-]*)`)
+	value   = regexp.MustCompile("`([a-zA-Z]+(?:\\.[a-zA-Z]+)+)(?:=[^`]*|: [^`]*)?`")
 	path    = regexp.MustCompile("^(api|charts|client|cmd|config|demo|docs|hack|images|internal|lab|test|tools)/[A-Za-z0-9_./-]*$")
 )
 
@@ -165,6 +166,16 @@ func TestChartValues(t *testing.T) {
 	if err := yaml.Unmarshal(text, &known); err != nil {
 		t.Fatal(err)
 	}
+	for name, page := range pages(t) {
+		for _, line := range page.Prose {
+			for _, m := range value.FindAllStringSubmatch(line, -1) {
+				keys := strings.Split(m[1], ".")
+				if _, ok := known[keys[0]]; ok {
+					checkValues(t, name+": "+m[1], nest(keys), known)
+				}
+			}
+		}
+	}
 	blocks, err := Manifests()
 	if err != nil {
 		t.Fatal(err)
@@ -188,6 +199,14 @@ func TestChartValues(t *testing.T) {
 	}
 }
 
+// nest returns the value that keys lead to.
+func nest(keys []string) map[string]any {
+	if len(keys) == 1 {
+		return map[string]any{keys[0]: nil}
+	}
+	return map[string]any{keys[0]: nest(keys[1:])}
+}
+
 // checkValues reports keys that are not known. A value whose default is an empty object takes any.
 func checkValues(t *testing.T, where string, given, known map[string]any) {
 	t.Helper()
@@ -201,6 +220,19 @@ func checkValues(t *testing.T, where string, given, known map[string]any) {
 		defBelow, ok2 := def.(map[string]any)
 		if ok1 && ok2 && len(defBelow) > 0 {
 			checkValues(t, where+": "+key, below, defBelow)
+		}
+	}
+}
+
+// The README leads to every page.
+func TestEveryPageIsLinked(t *testing.T) {
+	readme, err := os.ReadFile(filepath.Join(Root(), "README.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range pages(t) {
+		if name != "README.md" && !strings.Contains(string(readme), "]("+name) {
+			t.Errorf("README.md does not lead to %s", name)
 		}
 	}
 }

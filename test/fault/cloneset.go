@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -170,6 +171,20 @@ func refreshed(s *State, cs *appsv1beta1.CloneSet) (*bounds, bool) {
 	return limits(s, live), true
 }
 
+// unseen is for how long a controller on a busy machine may not have seen what others took away.
+const unseen = 3 * time.Second
+
+// losses are the pods of a CloneSet that others took out of service, and when.
+func losses(s *State, cs *appsv1beta1.CloneSet) map[types.UID]time.Time {
+	key := "losses " + string(cs.UID)
+	m, _ := s.Memory[key].(map[types.UID]time.Time)
+	if m == nil {
+		m = map[types.UID]time.Time{}
+		s.Memory[key] = m
+	}
+	return m
+}
+
 func availability(s *State, before, now client.Object) error {
 	if cs, ok := now.(*appsv1beta1.CloneSet); ok {
 		limits(s, cs)
@@ -179,21 +194,31 @@ func availability(s *State, before, now client.Object) error {
 	if now != nil {
 		if p, isPod := now.(*corev1.Pod); isPod && serves(p) {
 			if cs := ownerOf(s, p); cs != nil {
+				delete(losses(s, cs), p.UID)
 				b := limits(s, cs)
 				b.reached = b.reached || serving(s, cs) >= b.floor
 			}
 			return nil
 		}
 	}
-	if !ok || !serves(was) || s.excuses(was) {
+	if !ok || !serves(was) {
 		return nil
 	}
 	cs := ownerOf(s, was)
 	if cs == nil || cs.DeletionTimestamp != nil {
 		return nil
 	}
+	if s.excuses(was) {
+		losses(s, cs)[was.UID] = time.Now()
+		return nil
+	}
 	b := limits(s, cs)
 	left := serving(s, cs)
+	for _, at := range losses(s, cs) {
+		if time.Since(at) < unseen {
+			left++ // the controller may not know of it
+		}
+	}
 	if !b.reached || left >= b.floor {
 		return nil
 	}

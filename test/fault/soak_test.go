@@ -210,6 +210,9 @@ func (c *churn) clear() {
 	var sets appsv1beta1.CloneSetList
 	c.w.must(c.w.Client.List(ctx, &sets, client.InNamespace(c.w.Namespace)))
 	c.w.Rest("all CloneSets are rolled out", func(ctx context.Context) error {
+		if err := c.collected(ctx); err != nil {
+			return err
+		}
 		for i := range sets.Items {
 			if err := c.w.rolledOut(ctx, sets.Items[i].Name); client.IgnoreNotFound(err) != nil {
 				return fmt.Errorf("%s: %w", sets.Items[i].Name, err)
@@ -219,4 +222,26 @@ func (c *churn) clear() {
 	})
 	c.w.must(c.w.Client.DeleteAllOf(ctx, &appsv1beta1.CloneSet{}, client.InNamespace(c.w.Namespace)))
 	c.w.Eventually("all is gone", c.w.noPods)
+}
+
+// collected is nil when no pod terminates, or is left of a CloneSet that is gone: the garbage collector takes its time.
+func (c *churn) collected(ctx context.Context) error {
+	for _, p := range c.w.pods(ctx) {
+		if p.DeletionTimestamp != nil {
+			return fmt.Errorf("pod %s still terminates", p.Name)
+		}
+		ref := metav1.GetControllerOf(&p)
+		if ref == nil {
+			continue
+		}
+		var cs appsv1beta1.CloneSet
+		err := c.w.Client.Get(ctx, client.ObjectKey{Namespace: p.Namespace, Name: ref.Name}, &cs)
+		if client.IgnoreNotFound(err) != nil {
+			return err
+		}
+		if err != nil || cs.UID != ref.UID {
+			return fmt.Errorf("pod %s outlives %s %s", p.Name, ref.Kind, ref.Name)
+		}
+	}
+	return nil
 }

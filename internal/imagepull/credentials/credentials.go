@@ -31,8 +31,10 @@ const (
 	BrokerAudience = "kruise-credential-broker"
 	// CAConfigMap is the ConfigMap in the agents' namespace with the CA of the webhook server.
 	CAConfigMap = "kruise-webhook-ca"
-	// CAFile is its key, TokenFile the other file in the directory of an agent's projected volume.
-	CAFile, TokenFile = "ca.crt", "token"
+	// CAFile is its key, and the file in an agent's projected volume.
+	CAFile = "ca.crt"
+	// TokenFile is the other file there.
+	TokenFile = "token"
 )
 
 // Request asks for what one image is pulled with. Its sender is told by the bearer token.

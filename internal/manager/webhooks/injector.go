@@ -218,7 +218,7 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 		}
 	}
 	_, cached := obj.GetAnnotations()[templateAnnotation]
-	cached = cached && removes
+	cached = cached && (i.leads() || len(stale) > 0) // else OpenKruise's replicas would put it back, again and again
 	if len(changes) == 0 && !cached && r.annotation == nil {
 		return had, nil
 	}

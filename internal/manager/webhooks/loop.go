@@ -20,6 +20,11 @@ type Syncer interface {
 type Loop struct {
 	Syncer Syncer
 	Log    logr.Logger
+	// Report is told what is not in order, when that is news and once a minute. Nil means nobody.
+	Report func(error)
+
+	reported   string
+	reportedAt time.Time
 
 	events chan struct{}
 	first  chan struct{} // closed after the first success
@@ -71,6 +76,7 @@ func (l *Loop) Run(ctx context.Context) {
 			if logged != err.Error() && ctx.Err() == nil {
 				l.Log.Error(err, "Webhook certificates or configurations are not in order", "retryAfter", backoff)
 				logged = err.Error()
+				l.report(err)
 			}
 			next = backoff
 		}
@@ -86,6 +92,14 @@ func (l *Loop) Run(ctx context.Context) {
 		}
 		timer.Stop()
 	}
+}
+
+func (l *Loop) report(err error) {
+	if l.Report == nil || l.reported == err.Error() && time.Since(l.reportedAt) < time.Minute {
+		return
+	}
+	l.reported, l.reportedAt = err.Error(), time.Now()
+	l.Report(err)
 }
 
 func sleep(ctx context.Context, d time.Duration) {

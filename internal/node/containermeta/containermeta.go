@@ -5,6 +5,7 @@
 package containermeta
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -55,11 +56,13 @@ type Reconciler struct {
 	FirstDelay time.Duration
 
 	mu       sync.Mutex
-	outdated map[string]*attempt // by container ID
+	outdated map[types.NamespacedName]map[string]*attempt // by pod and name of the container
 }
 
-// attempt is when an outdated container is to be stopped.
+// attempt is when an outdated container is to be stopped. One that comes back outdated, because the kubelet did not know
+// better, waits longer than the one before (A-W5).
 type attempt struct {
+	id    string
 	at    time.Time
 	delay time.Duration
 }
@@ -77,6 +80,7 @@ func Concerns(p *corev1.Pod) bool {
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	p := &corev1.Pod{}
 	if err := r.Client.Get(ctx, req.NamespacedName, p); err != nil {
+		r.forget(req.NamespacedName)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if p.DeletionTimestamp != nil || !Concerns(p) {
@@ -255,7 +259,9 @@ func (r *Reconciler) write(ctx context.Context, p *corev1.Pod, set *pub.RuntimeC
 // restartOutdated stops, while the pod is being updated in place, containers whose environment is not what the pod says
 // by now; it returns when one is due.
 func (r *Reconciler) restartOutdated(ctx context.Context, rt *cri.Runtime, p *corev1.Pod, set *pub.RuntimeContainerMetaSet, newest map[string]*runtimeapi.Container) time.Duration {
+	key := client.ObjectKeyFromObject(p)
 	if !r.Env || !pod.ConditionIs(p, pub.InPlaceUpdateReady, corev1.ConditionFalse) {
+		r.forget(key)
 		return 0
 	}
 	var next time.Duration
@@ -264,16 +270,16 @@ func (r *Reconciler) restartOutdated(ctx context.Context, rt *cri.Runtime, p *co
 		spec := specOf(p, m.Name)
 		hash := m.Hashes.ExtractedEnvFromMetadataHash
 		if c == nil || spec == nil || hash == 0 || hash == inplace.EnvHash(spec, p) || c.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
-			r.forget(m.ContainerID)
 			continue
 		}
-		wait := r.due(m.ContainerID)
+		a := r.attemptFor(key, m)
+		wait := time.Until(a.at)
 		// The kubelet is about to restart a container with another image; it will have the new environment, too (A-W4).
 		if image := c.GetImage().GetUserSpecifiedImage(); image != "" && image != spec.Image {
 			wait = max(wait, firstDelay)
 		}
 		if wait <= 0 {
-			wait = r.stop(ctx, rt, p, m, c)
+			wait = r.stop(ctx, rt, p, m, c, a)
 		}
 		if wait > 0 && (next == 0 || wait < next) {
 			next = wait
@@ -282,33 +288,35 @@ func (r *Reconciler) restartOutdated(ctx context.Context, rt *cri.Runtime, p *co
 	return next
 }
 
-// due returns how long to wait before a container is stopped.
-func (r *Reconciler) due(id string) time.Duration {
+// attemptFor returns when a container is to be stopped. Only the one reconcile of its pod changes it.
+func (r *Reconciler) attemptFor(key types.NamespacedName, m pub.RuntimeContainerMeta) *attempt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	a := r.outdated[id]
-	if a == nil {
-		delay := r.FirstDelay
-		if delay == 0 {
-			delay = firstDelay
-		}
-		a = &attempt{at: time.Now().Add(delay), delay: delay}
-		if r.outdated == nil {
-			r.outdated = map[string]*attempt{}
-		}
-		r.outdated[id] = a
+	if r.outdated == nil {
+		r.outdated = map[types.NamespacedName]map[string]*attempt{}
 	}
-	return time.Until(a.at)
+	if r.outdated[key] == nil {
+		r.outdated[key] = map[string]*attempt{}
+	}
+	a := r.outdated[key][m.Name]
+	if a == nil {
+		a = &attempt{delay: cmp.Or(r.FirstDelay, firstDelay)}
+		r.outdated[key][m.Name] = a
+	}
+	if a.id != m.ContainerID {
+		a.id, a.at = m.ContainerID, time.Now().Add(a.delay)
+	}
+	return a
 }
 
-func (r *Reconciler) forget(id string) {
+func (r *Reconciler) forget(key types.NamespacedName) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	delete(r.outdated, id)
+	delete(r.outdated, key)
 }
 
 // stop stops one container with what the kubelet wrote down of it, and returns when to try again, 0 after success.
-func (r *Reconciler) stop(ctx context.Context, rt *cri.Runtime, p *corev1.Pod, m pub.RuntimeContainerMeta, c *runtimeapi.Container) time.Duration {
+func (r *Reconciler) stop(ctx context.Context, rt *cri.Runtime, p *corev1.Pod, m pub.RuntimeContainerMeta, c *runtimeapi.Container, a *attempt) time.Duration {
 	tell := func(eventType, reason, message string) {
 		ref := &corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: p.Namespace, Name: p.Name, UID: p.UID, FieldPath: "spec.containers{" + m.Name + "}"}
 		r.Recorder.Event(ref, eventType, reason, strings.ReplaceAll(message, c.Id, m.Name))
@@ -326,19 +334,13 @@ func (r *Reconciler) stop(ctx context.Context, rt *cri.Runtime, p *corev1.Pod, m
 		s.PreStop = hook
 	}
 	_ = json.Unmarshal([]byte(c.Annotations[cri.AnnotationPorts]), &s.Ports)
-	if err := s.Run(ctx); err == nil {
-		r.forget(m.ContainerID)
-		return 0
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	a := r.outdated[m.ContainerID]
-	if a == nil {
-		return firstDelay
-	}
+	err := s.Run(ctx)
 	a.delay = min(2*a.delay, maxDelay)
 	a.at = time.Now().Add(a.delay)
-	return a.delay
+	if err != nil {
+		return a.delay
+	}
+	return 0
 }
 
 // graceOf returns the grace period in seconds that the kubelet wrote down; that of a deletion wins.

@@ -4,6 +4,7 @@ package containermeta
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -235,4 +236,29 @@ func TestRestart(t *testing.T) {
 			t.Errorf("execs %v, stops %v", n.cri.Execs(), n.cri.Stops())
 		}
 	})
+}
+
+// A container that comes back outdated, because the kubelet did not know better, is stopped again, but later (A-W5).
+func TestRestartBackoff(t *testing.T) {
+	p := fedPod("a")
+	p.Status.Conditions[0].Status = corev1.ConditionFalse
+	p.Annotations["v"] = "bar"
+	n := newNode(t, true, p)
+	n.r.FirstDelay = 100 * time.Millisecond
+	var stopped []time.Time
+	for i := range 3 {
+		n.cri.Run("uid", "a", fmt.Sprint("a", i), i, nil)
+		for len(n.cri.Stops()) <= i {
+			n.look()
+		}
+		stopped = append(stopped, time.Now())
+	}
+	if first, second := stopped[1].Sub(stopped[0]), stopped[2].Sub(stopped[1]); first < 200*time.Millisecond || second < 400*time.Millisecond {
+		t.Errorf("waits %s and %s", first, second)
+	}
+	n.update(n.look(), func(p *corev1.Pod) { p.Status.Conditions[0].Status = corev1.ConditionTrue })
+	n.look()
+	if len(n.r.outdated) != 0 {
+		t.Errorf("remembers %v", n.r.outdated)
+	}
 }

@@ -120,8 +120,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	}
 	picked, later := r.pick(list.Items, req.Name)
 	for _, crr := range later {
-		if crr.Status.Phase == "" {
-			if err := r.patch(ctx, crr, func(st *appsv1beta1.ContainerRecreateRequestStatus) { st.Phase = pending }); err != nil {
+		if crr.Status.Phase == "" { // the message tells who blocks it, perhaps for ever (W13)
+			if err := r.patch(ctx, crr, func(st *appsv1beta1.ContainerRecreateRequestStatus) {
+				st.Phase, st.Message = pending, "waits for ContainerRecreateRequest "+picked.Name
+			}); err != nil {
 				return reconcile.Result{}, err
 			}
 		}
@@ -130,7 +132,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, nil
 	}
 	if picked.Status.Phase != recreating {
-		err := r.patch(ctx, picked, func(st *appsv1beta1.ContainerRecreateRequestStatus) { st.Phase = recreating })
+		err := r.patch(ctx, picked, func(st *appsv1beta1.ContainerRecreateRequestStatus) { st.Phase, st.Message = recreating, "" })
 		return reconcile.Result{RequeueAfter: safetyPoll}, err
 	}
 	if left, ready := graceLeft(picked, time.Now()); !ready {

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -37,10 +38,12 @@ import (
 func TestInstallation(t *testing.T) {
 	install := []string{chart.Release, chart.Dir(), "--set-json", `networkPolicy.apiServerCIDRs=["127.0.0.0/8"]`}
 	helm(t, append([]string{"install", "--set", "featureGates="}, install...)...)
+	install = append(install, "--set", "helmHooks.preflight=false") // its Job's pod is simulated and proves nothing, see below
 
 	t.Run("S_security_38", podSecurity)
 	t.Run("value sets", valueSets) // before a manager makes addresses of its own
 	t.Run("namespaces", namespaceChecks)
+	t.Run("preflight without a manager", func(t *testing.T) { preflight(t, false) })
 	t.Run("without gates", func(t *testing.T) {
 		m := startManager(t)
 		t.Run("S_security_2", func(t *testing.T) {
@@ -48,6 +51,7 @@ func TestInstallation(t *testing.T) {
 			rolloutWorks(t)
 		})
 		t.Run("S_security_35", labelledNamespace)
+		t.Run("preflight", func(t *testing.T) { preflight(t, true) })
 		t.Run("upgrade", func(t *testing.T) { upgradeKeeps(t, append([]string{"upgrade"}, install...)) })
 		_ = m
 	})
@@ -94,7 +98,8 @@ func TestInstallation(t *testing.T) {
 	})
 	t.Run("widened conditions", func(t *testing.T) { conditionsStay(t, append([]string{"upgrade"}, install...)) })
 	t.Run("uninstall", func(t *testing.T) {
-		helm(t, "uninstall", "--no-hooks", chart.Release) // the guard has its own test
+		nothingHeld(t)
+		helm(t, "uninstall", chart.Release)
 		var crds apixv1.CustomResourceDefinitionList
 		must(t, kube.List(t.Context(), &crds))
 		kept := slices.DeleteFunc(crds.Items, func(crd apixv1.CustomResourceDefinition) bool {
@@ -214,7 +219,7 @@ func upgradeKeeps(t *testing.T, args []string) {
 	}
 }
 
-// conditionsStay: an upgrade does not narrow what the manager has widened, else pods would pass by a feature that exists.
+// conditionsStay: neither upgrade nor rollback narrows what the manager has widened, else pods would pass by a feature that exists.
 func conditionsStay(t *testing.T, args []string) {
 	condition := func() *admissionv1.MutatingWebhookConfiguration {
 		m := &admissionv1.MutatingWebhookConfiguration{}
@@ -227,8 +232,14 @@ func conditionsStay(t *testing.T, args []string) {
 	const widened = `object.metadata.name != ""`
 	m := condition()
 	m.Webhooks[0].MatchConditions[0].Expression = widened
-	must(t, kube.Update(t.Context(), m))
+	must(t, kube.Update(t.Context(), m, client.FieldOwner("kruise-manager-webhooks")))
 	helm(t, args...)
+	// The manifest of an earlier revision knows nothing of it: the apiserver refuses it, so nothing is narrowed.
+	_, _, err := chart.Helm(t.Context(), theLab.Kubeconfig(), "rollback", chart.Release, "1")
+	if err == nil || !strings.Contains(err.Error(), `conflict with "kruise-manager-webhooks"`) {
+		t.Errorf("helm rollback: %v", err)
+	}
+	helm(t, args...) // and the way back is an upgrade
 	if got := condition().Webhooks[0].MatchConditions[0].Expression; got != widened {
 		t.Errorf("the expression has become %q", got)
 	}
@@ -361,7 +372,7 @@ func podSecurity(t *testing.T) {
 		p.SetName("p")
 		return kube.Create(t.Context(), p, client.DryRunAll)
 	}
-	for _, key := range []string{"Deployment/kruise-controller-manager", "Job/kruise-finalizer", "Job/kruise-storage-migration", "Pod/kruise-works"} {
+	for _, key := range []string{"Deployment/kruise-controller-manager", "Job/kruise-finalizer", "Job/kruise-storage-migration", "Job/kruise-preflight", "Pod/kruise-works"} {
 		if err := try(t, key); err != nil {
 			t.Errorf("%s: %v", key, err)
 		}
@@ -385,7 +396,7 @@ func valueSets(t *testing.T) {
 	for name, args := range map[string][]string{
 		"defaults":              {"--set", "crds.managed=true"},
 		"compat":                {"--set", "crds.managed=false,securityProfile=compat"},
-		"hardened":              {"--set", "crds.managed=false,securityProfile=hardened,daemon.namespace=default,manager.webhook.clientCASecret=callers", "--set-json", `networkPolicy.apiServerCIDRs=["10.0.0.1/32"]`},
+		"hardened":              {"--set", "crds.managed=false,securityProfile=hardened,daemon.namespace=default,manager.webhook.clientCASecret=callers", "--set-json", `networkPolicy={"apiServerCIDRs":["10.0.0.1/32"],"nodeCIDRs":["10.1.0.0/16"]}`},
 		"all gates":             {"--set", `crds.managed=false,featureGates=AllAlpha=true\,AllBeta=true\,EnableExternalCerts=false\,TemplateNoDefaults=false`},
 		"external certificates": {"--set", "crds.managed=false,certManager.enabled=true"},
 		"monitoring":            {"--set", "crds.managed=false,monitoring.serviceMonitor.enabled=true,monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true,monitoring.grafanaDashboard.enabled=true,metrics.secure=true"},
@@ -471,22 +482,7 @@ func virtualNode(t *testing.T) {
 
 // guardRefuses: the uninstall guard, with the rights that the chart gives it, finds an object of each kind that owns pods.
 func guardRefuses(t *testing.T) {
-	o, err := chart.Template(t.Context(), "--set", "crds.managed=false")
-	must(t, err)
-	for _, key := range []string{"ServiceAccount/kruise-helm-hook", "ClusterRole/kruise-helm-hook-role", "ClusterRoleBinding/kruise-helm-hook-rolebinding"} {
-		obj := o[key].DeepCopy()
-		must(t, kube.Create(t.Context(), obj))
-		t.Cleanup(func() { _ = kube.Delete(t.Context(), obj) })
-	}
-	bin, err := cluster.Binary("helm-hook")
-	must(t, err)
-	tokenFile := filepath.Join(t.TempDir(), "token")
-	must(t, writeFile(tokenFile, token(t, "kruise-helm-hook")))
-	args := []string{"-server=" + theLab.Config().Host, "-token-file=" + tokenFile, "-ca-file=" + ca(t)}
-	guard := func() (string, error) {
-		out, err := exec.CommandContext(t.Context(), bin, args...).CombinedOutput()
-		return string(out), err
-	}
+	guard := hook(t, "kruise-helm-hook")
 	ns := namespace(t, nil)
 	await.That(t, "the cluster is clean", func() error {
 		out, err := guard()
@@ -513,10 +509,86 @@ func guardRefuses(t *testing.T) {
 		t.Errorf("%v: %s", err, out)
 	}
 	// A guard that cannot look does not say that there is nothing.
-	must(t, kube.Delete(t.Context(), o["ClusterRoleBinding/kruise-helm-hook-rolebinding"].DeepCopy()))
+	must(t, kube.Delete(t.Context(), &rbacv1.ClusterRoleBinding{ObjectMeta: metav1.ObjectMeta{Name: "kruise-helm-hook-rolebinding"}}))
 	await.That(t, "without rights the guard refuses", func() error {
 		out, err := guard()
 		return unless(err != nil && strings.Contains(out, "cannot tell whether there are clonesets"), "%v: %s", err, out)
+	})
+}
+
+// hook makes the ServiceAccount of a hook and the rights that the chart gives it, until the test ends, and returns what runs
+// the hook with nothing else.
+func hook(t *testing.T, account string) func(args ...string) (string, error) {
+	t.Helper()
+	o, err := chart.Template(t.Context(), "--set", "crds.managed=false")
+	must(t, err)
+	for _, key := range slices.Sorted(maps.Keys(o)) {
+		if name := o[key].GetName(); name != account && !strings.HasPrefix(name, account+"-role") {
+			continue
+		}
+		obj := o[key].DeepCopy()
+		must(t, kube.Create(t.Context(), obj))
+		t.Cleanup(func() { _ = kube.Delete(context.Background(), obj) })
+	}
+	bin, err := cluster.Binary("helm-hook")
+	must(t, err)
+	tokenFile := filepath.Join(t.TempDir(), "token")
+	must(t, writeFile(tokenFile, token(t, account)))
+	more := []string{"-server=" + theLab.Config().Host, "-token-file=" + tokenFile, "-ca-file=" + ca(t)}
+	return func(args ...string) (string, error) {
+		out, err := exec.CommandContext(t.Context(), bin, append(args, more...)...).CombinedOutput()
+		return string(out), err
+	}
+}
+
+// preflight: the hook of the chart tells whether the apiserver reaches the webhooks.
+func preflight(t *testing.T, reached bool) {
+	t.Helper()
+	run := hook(t, "kruise-preflight")
+	if !reached {
+		out, err := run("preflight", "-timeout=3s")
+		if err == nil || !strings.Contains(out, "the apiserver has not reached the webhooks within 3s") || !strings.Contains(out, "failed calling webhook") {
+			t.Errorf("without a manager: %v: %s", err, out)
+		}
+		return
+	}
+	if out, err := run("preflight", "-timeout=30s"); err != nil || !strings.Contains(out, "ok:") {
+		t.Errorf("with a manager: %v: %s", err, out)
+	}
+}
+
+// nothingHeld: after the hook of `helm uninstall`, a namespace with a pull job that was not done can be deleted.
+func nothingHeld(t *testing.T) {
+	ns := namespace(t, nil)
+	job := &v1beta1.ImagePullJob{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "endless"}, Spec: v1beta1.ImagePullJobSpec{
+		Image: "registry.example/huge:v1", ImagePullJobTemplate: v1beta1.ImagePullJobTemplate{CompletionPolicy: v1beta1.CompletionPolicy{Type: v1beta1.Never}},
+	}}
+	t.Run("with a manager", func(t *testing.T) {
+		startManager(t, "--feature-gates=ImagePullJobGate=true")
+		must(t, kube.Create(t.Context(), job))
+		await.That(t, "the manager holds the job", func() error {
+			must(t, kube.Get(t.Context(), client.ObjectKeyFromObject(job), job))
+			return unless(len(job.Finalizers) == 1, "%v", job.Finalizers)
+		})
+	})
+	// The process beside the cluster has ended, as the Deployment's would when it is scaled to nothing.
+	out, err := hook(t, "kruise-helm-hook")("-finish")
+	if err != nil || !strings.Contains(out, "1 ImagePullJobs have lost their finalizer") {
+		t.Fatalf("%v: %s", err, out)
+	}
+	must(t, kube.Get(t.Context(), client.ObjectKeyFromObject(job), job))
+	if len(job.Finalizers) != 0 {
+		t.Errorf("finalizers %v", job.Finalizers)
+	}
+	var pods corev1.PodList
+	must(t, kube.List(t.Context(), &pods, client.InNamespace("kruise-system"), client.MatchingLabels{"control-plane": "controller-manager"}))
+	if len(pods.Items) != 0 {
+		t.Errorf("%d replicas are there", len(pods.Items))
+	}
+	must(t, kube.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: ns}}))
+	await.That(t, "the job's namespace goes", func() error {
+		err := kube.Get(t.Context(), client.ObjectKey{Name: ns}, &corev1.Namespace{})
+		return unless(apierrors.IsNotFound(err), "%v", err)
 	})
 }
 

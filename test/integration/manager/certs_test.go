@@ -302,6 +302,18 @@ func TestExternalCertificates_S_platform_9(t *testing.T) {
 		}
 		return nil
 	})
+	await.That(t, "an event at the Secret says so, too", func() error {
+		var list corev1.EventList
+		if err := kube.List(t.Context(), &list, client.InNamespace("kruise-system")); err != nil {
+			return err
+		}
+		for _, e := range list.Items {
+			if e.Reason == "WebhooksNotInOrder" && e.InvolvedObject.UID == ext.UID && strings.Contains(e.Message, "kruise-mutating-webhook-configuration") {
+				return nil
+			}
+		}
+		return fmt.Errorf("none of %d events", len(list.Items))
+	})
 	mwc, vwc := mutating(t), validating(t)
 	for i := range mwc.Webhooks {
 		mwc.Webhooks[i].ClientConfig.CABundle = material[certs.CACert]

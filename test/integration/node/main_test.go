@@ -27,7 +27,7 @@ import (
 	"kruise.io/kruise/test/lab"
 )
 
-const nodes = 20
+const nodes = 24
 
 var (
 	shared  *cluster.Cluster

@@ -227,11 +227,42 @@ func (w *world) clientOf(cfg *rest.Config) client.Client {
 // process is the real one.
 func TestNothingSecretInLogs(t *testing.T) {
 	w := newWorldAlone(t) // the others wait until this is through
-	w.must(startManager(w.ctx, "--v=9"))
+	w.must(startManager(w.ctx, "--v=9", "--pull-secret-reduce"))
 	t.Cleanup(func() {
 		if err := startManager(context.Background(), "--v=1"); err != nil {
 			t.Error(err)
 		}
+	})
+	t.Run("S_security_21", func(t *testing.T) {
+		nodeName := freeNode(t) // nobody pulls there, so the copy stays
+		w.nodeImages(nodeName)
+		w.must(w.Create(w.ctx, &corev1.Secret{
+			ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "three", Annotations: map[string]string{corev1.LastAppliedConfigAnnotation: "{}"}},
+			Type:       corev1.SecretTypeDockerConfigJson,
+			Data:       map[string][]byte{corev1.DockerConfigJsonKey: []byte(`{"auths":{"a.example":{"auth":"eDp4"},"b.example":{"auth":"eTp5"},"c.example":{"auth":"ejp6"}}}`)},
+		}))
+		job := w.pullJob("reduced", "b.example/app:1", nodeName)
+		job.Spec.PullSecrets = []string{"three"}
+		w.must(w.Create(w.ctx, job))
+		w.eventually("the copy has what the image needs", func() error {
+			list := &corev1.SecretList{}
+			if err := w.List(w.ctx, list, client.InNamespace("kruise-daemon-config")); err != nil {
+				return err
+			}
+			for i := range list.Items {
+				s := &list.Items[i]
+				if s.Annotations[v1beta1.ImagePullJobSourceSecretKey] != w.namespace+"/three" {
+					continue
+				}
+				if got := string(s.Data[corev1.DockerConfigJsonKey]); got != `{"auths":{"b.example":{"auth":"eTp5"}}}` || s.Type != corev1.SecretTypeDockerConfigJson ||
+					len(s.Data) != 1 || s.Annotations[corev1.LastAppliedConfigAnnotation] != "" {
+					return fmt.Errorf("type %s, annotations %v, %s", s.Type, s.Annotations, got)
+				}
+				return nil
+			}
+			return fmt.Errorf("no copy")
+		})
+		w.must(w.Delete(w.ctx, job))
 	})
 	t.Run("S_security_26", func(t *testing.T) {
 		nodeName := freeNode(t)
