@@ -46,6 +46,7 @@ type Proxy struct {
 	lag     func(*Request) time.Duration
 	frozen  func(*Request) bool
 	rewind  string // resource version that lists are answered from; empty is the newest
+	rewound func(*Request) bool
 	tally   map[string]int
 }
 
@@ -212,15 +213,15 @@ func (p *Proxy) Thaw() {
 	p.wake()
 }
 
-// Rewind answers lists from the state at a resource version, as an apiserver that is behind does: what a manager reads
-// when it starts is then older than what an earlier manager has seen. Empty ends it.
-func (p *Proxy) Rewind(resourceVersion string) {
+// Rewind answers the lists that which accepts from the state at a resource version, as an apiserver that is behind does:
+// what a manager reads when it starts is then older than what an earlier manager has seen. Empty ends it.
+func (p *Proxy) Rewind(resourceVersion string, which func(*Request) bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if resourceVersion != "" {
 		p.tally["lists from the past"]++
 	}
-	p.rewind = resourceVersion
+	p.rewind, p.rewound = resourceVersion, which
 }
 
 // Watches is the number of watches that are open.
@@ -284,7 +285,7 @@ func (p *Proxy) admit(f *flow) (v Verdict, last bool) {
 		return Verdict{Do: loseRequest}, false
 	}
 	p.flows[f] = struct{}{}
-	if p.rewind != "" && r.initial {
+	if p.rewind != "" && r.initial && p.rewound(r) {
 		// Streams of what is there can't be had from the past; the client falls back to a list.
 		return Verdict{Do: refuse, Code: http.StatusUnprocessableEntity, Reason: metav1.StatusReasonInvalid}, false
 	}
@@ -402,10 +403,14 @@ func (p *Proxy) upstreamRequest(ctx context.Context, req *http.Request, body []b
 	for _, h := range []string{"Connection", "Accept-Encoding"} {
 		out.Header.Del(h)
 	}
+	r := parse(req)
 	p.mu.Lock()
 	rewind := p.rewind
+	if rewind != "" && (r.Verb != "list" || r.Resource == "" || !p.rewound(r)) {
+		rewind = ""
+	}
 	p.mu.Unlock()
-	if q := out.URL.Query(); rewind != "" && parse(req).Verb == "list" && parse(req).Resource != "" {
+	if q := out.URL.Query(); rewind != "" {
 		q.Set("resourceVersion", rewind)
 		q.Set("resourceVersionMatch", "Exact")
 		out.URL.RawQuery = q.Encode()

@@ -163,8 +163,13 @@ func (w *World) drawNumbers(cs *appsv1beta1.CloneSet) {
 	r.Partition = num("0", "0", "0", "1", "2", "50%", "99%", "100%")
 	r.MaxUnavailable = num("0", "1", "1", "2", "25%", "100%")
 	r.MaxSurge = num("0", "0", "0", "1", "2", "50%")
+	admissible(cs)
+}
+
+// admissible gives a CloneSet whose pods could never be updated, which admission refuses, something to go on with.
+func admissible(cs *appsv1beta1.CloneSet) {
 	if n := numbersOf(cs); n.maxUnavailable < 1 && n.maxSurge < 1 {
-		r.MaxUnavailable = ptr.To(intstr.FromInt32(1))
+		rolling(cs).MaxUnavailable = ptr.To(intstr.FromInt32(1))
 	}
 }
 
@@ -262,6 +267,7 @@ func (w *World) user() {
 			cs.Spec.MinReadySeconds = pick[int32](w, 0, 0, 5)
 			cs.Spec.UpdateStrategy.Type = pick(w, appsv1beta1.RollingUpdateCloneSetUpdateStrategyType,
 				appsv1beta1.RollingUpdateCloneSetUpdateStrategyType, appsv1beta1.OnDeleteCloneSetUpdateStrategyType)
+			admissible(cs)
 		})
 	default:
 		w.userOfPods()
