@@ -224,7 +224,7 @@ func (m *Manager) registerWebhooks(handlers map[string]http.Handler, pods podadm
 // what was decided, under the webhook's name and "decision" (security 5.11).
 func Admission(h admission.Handler) http.Handler {
 	return (&admission.Webhook{Handler: admission.HandlerFunc(func(ctx context.Context, req admission.Request) admission.Response {
-		resp := h.Handle(ctx, req)
+		resp := bothVersions(ctx, h, req)
 		decision := "allowed"
 		switch {
 		case !resp.Allowed:

@@ -125,3 +125,25 @@ func TestFlagNames(t *testing.T) {
 		}
 	}
 }
+
+// TestCertPolicy_S_platform_4: a stored certificate needs the names of the contract only (platform 5.3).
+func TestCertPolicy_S_platform_4(t *testing.T) {
+	o, err := NewOptions()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if o.Gates == nil {
+		o.Gates = gates.New()
+	}
+	p := o.certPolicy()
+	if want := []string{"kruise-webhook-service.kruise-system.svc", "localhost"}; !slices.Equal(p.Names, want) {
+		t.Errorf("requires %v", p.Names)
+	}
+	if want := []string{"kruise-webhook-service.kruise-system"}; !slices.Equal(p.MoreNames, want) {
+		t.Errorf("adds %v", p.MoreNames)
+	}
+	o.Webhook.Host = "10.0.0.5"
+	if p := o.certPolicy(); !slices.Equal(p.Names, []string{"10.0.0.5", "localhost"}) || len(p.MoreNames) > 0 {
+		t.Errorf("of a host: %v %v", p.Names, p.MoreNames)
+	}
+}

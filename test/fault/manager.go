@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"time"
 
@@ -15,6 +16,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
+	"k8s.io/component-base/featuregate"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/internal/manager"
@@ -236,12 +238,12 @@ func (m *Manager) waitRunning(ctx context.Context, features int) error {
 
 // withControllers is the number of features whose controllers run in a healthy manager with these options.
 func withControllers(o *manager.Options) (n int) {
+	on := o.Gates
+	if on == nil {
+		on = gates.New()
+	}
 	for _, f := range manager.Features() {
-		on := f.Controllers != nil
-		for _, gate := range f.Gates {
-			on = on && (o.Gates == nil || o.Gates.Enabled(gate))
-		}
-		if on {
+		if f.Controllers != nil && !slices.ContainsFunc(f.Gates, func(g featuregate.Feature) bool { return !on.Enabled(g) }) {
 			n++
 		}
 	}

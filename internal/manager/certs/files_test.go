@@ -13,10 +13,10 @@ func TestFilesOfOthers_S_platform_8(t *testing.T) {
 	c := &cluster{now: start}
 	dir := filepath.Join(t.TempDir(), "certs")
 	syncOnce(t, newKeeper(c, Files{dir}))
-	if err := os.Chmod(dir, 0o555); err != nil { //nolint:gosec // as mounted
+	if err := os.Chmod(dir, 0o555); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = os.Chmod(dir, 0o700) }) //nolint:gosec // for its removal
+	t.Cleanup(func() { _ = os.Chmod(dir, 0o700) })
 	k := newKeeper(c, Files{dir})
 	k.Dir = dir
 	syncOnce(t, k)
