@@ -57,6 +57,8 @@ type outcome struct {
 	again bool
 	// more says that the decision was not carried out to its end, because that took long: look again at once.
 	more bool
+	// unanswered: a write to a pod may have happened, and the cache may not show it yet.
+	unanswered bool
 	// terminating: the apiserver refuses to create anything because the namespace is being deleted.
 	terminating bool
 	// speed is how many pods may be created at once next time.
@@ -148,6 +150,7 @@ func (e *executor) editAll(ctx context.Context, cs *appsv1beta1.CloneSet, edits 
 		case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 			o.again = true // the pod went away or changed: look again
 		default:
+			o.unanswered = o.unanswered || mayHaveHappened(err)
 			e.editFailed(cs, &edits[i], err)
 			o.fail(edits[i].Kind.scaling(), err)
 		}

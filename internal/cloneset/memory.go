@@ -13,6 +13,10 @@ import (
 // speedLasts is how long creating pods goes on at the speed it came to. Then a refusal may hit every pod again.
 const speedLasts = time.Second
 
+// doubtLasts is how long after a lost answer revisions are not deleted: a request that is still under way ends by then, and
+// the cache shows it.
+const doubtLasts = 2 * time.Minute
+
 // memory is what the controller may forget at any time: when it last wrote a status, to write it less often, which ids
 // it found in use by others, to try them only once, which creates were not answered, which revisions it looked for in
 // vain, how fast it could create pods, and which namespaces are at their end.
@@ -35,6 +39,8 @@ type remembered struct {
 	left *leftBehind
 	// pods is the number of its pods.
 	pods int
+	// unanswered is when a write to one of its pods was made whose answer was lost.
+	unanswered time.Time
 	// terminating: its namespace is being deleted, which nothing undoes.
 	terminating bool
 	// speed is how many pods could be created at once at the time of creating.
@@ -56,6 +62,24 @@ func (m *memory) of(key types.NamespacedName, uid types.UID) *remembered {
 		m.sets[key] = r
 	}
 	return r
+}
+
+// lostAnswer notes that it is not known whether a pod was written.
+func (m *memory) lostAnswer(key types.NamespacedName, uid types.UID, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(key, uid).unanswered = now
+}
+
+// doubt returns for how long it is not safe to say that no pod is at a revision: one whose write was not answered may be,
+// although the cache does not show it.
+func (m *memory) doubt(key types.NamespacedName, uid types.UID, now time.Time) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if r := m.of(key, uid); !r.unanswered.IsZero() {
+		return max(doubtLasts-now.Sub(r.unanswered), 0)
+	}
+	return 0
 }
 
 // terminate notes that the namespace is being deleted.

@@ -346,3 +346,50 @@ func TestRevisionThatIsNotShownYet(t *testing.T) {
 		t.Error("the update does not go on without a revision that is gone")
 	}
 }
+
+// A pod is moved to a revision without an answer, and the cache shows it at its former one: the revision is not deleted
+// while that may be so. Found by the simulation (test/sim, seed 501333).
+func TestRevisionsStayWhileAWriteIsUnanswered(t *testing.T) {
+	lose := false
+	f := newFixture(t, interceptor.Funcs{
+		Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+			if isPod(o) && lose {
+				return errors.New("connection reset by peer")
+			}
+			return c.Patch(ctx, o, p, opts...)
+		},
+	}, func(s *appsv1beta1.CloneSet) { s.Spec.RevisionHistoryLimit = ptr.To[int32](0) })
+	now := time.Now()
+	f.now = func() time.Time { return now }
+	f.rest(5)
+	template := func(image string) {
+		set := f.set()
+		set.Spec.Template.Spec.Containers[0].Image = image
+		f.must(f.server.Update(context.Background(), set))
+	}
+	revisions := func() int {
+		var list appsv1.ControllerRevisionList
+		f.must(f.server.List(context.Background(), &list))
+		return len(list.Items)
+	}
+	lose = true
+	template("app:v2")
+	if _, err := f.reconcileOnce(); err == nil {
+		t.Fatal("no pod was to be written")
+	}
+	set := f.set()
+	set.Spec.UpdateStrategy.Type = appsv1beta1.OnDeleteCloneSetUpdateStrategyType
+	f.must(f.server.Update(context.Background(), set))
+	template("app:v3")
+	result, err := f.reconcileOnce()
+	f.must(err)
+	if n := revisions(); n != 3 || result.RequeueAfter == 0 || result.RequeueAfter > doubtLasts {
+		t.Errorf("%d revisions, look again after %s", n, result.RequeueAfter)
+	}
+	now = now.Add(doubtLasts)
+	_, err = f.reconcileOnce()
+	f.must(err)
+	if n := revisions(); n != 2 {
+		t.Errorf("%d revisions are left", n)
+	}
+}

@@ -258,6 +258,9 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 	if o.more && o.scaleErr == nil && o.updateErr == nil {
 		sooner(time.Millisecond)
 	}
+	if o.unanswered {
+		r.memory.lostAnswer(key, cs.UID, r.now())
+	}
 	r.memory.created(key, cs.UID, o.unsettled)
 	if len(o.unsettled) > 0 {
 		if o.scaleErr == nil && o.updateErr == nil {
@@ -284,7 +287,9 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 	if d.TrimPodsToDelete && !r.trimPodsToDelete(ctx, cs, d.PodsToDelete) {
 		sooner(cleanUpRetry)
 	}
-	if len(d.DeleteRevisions) > 0 {
+	if left := r.memory.doubt(key, cs.UID, r.now()); left > 0 && len(d.DeleteRevisions) > 0 {
+		sooner(left)
+	} else if len(d.DeleteRevisions) > 0 {
 		if err := r.exec.revisions.Delete(ctx, d.DeleteRevisions); err != nil {
 			logOf(ctx).Error(err, "Failed to truncate the history")
 			sooner(cleanUpRetry)

@@ -261,6 +261,29 @@ func TestReadiness(t *testing.T) {
 	})
 }
 
+// A request that the agent completes while the manager is about to give it up keeps what the agent says.
+func TestCompletedMeanwhile(t *testing.T) {
+	crr := request("crr", appsv1beta1.ContainerRecreateRequestRecreating)
+	crr.Spec.ActiveDeadlineSeconds = ptr.To[int64](10)
+	f := newFixture(t, crr, runningPod(false))
+	stale := crr.DeepCopy()
+	f.get(t, stale)
+	f.get(t, crr)
+	crr.Status.Phase, crr.Status.CompletionTime = appsv1beta1.ContainerRecreateRequestCompleted, ptr.To(metav1.NewTime(t0.Add(9*time.Second)))
+	crr.Status.Message = "1 succeeded, 0 failed"
+	if err := f.Status().Update(context.Background(), crr); err != nil {
+		t.Fatal(err)
+	}
+	s := &snapshot{crr: stale, pod: runningPod(false), now: t0.Add(10 * time.Second)}
+	if err := f.r.act(context.Background(), s, plan(s)); !apierrors.IsConflict(err) {
+		t.Errorf("error %v", err)
+	}
+	f.get(t, crr)
+	if crr.Status.Message != "1 succeeded, 0 failed" || !crr.Status.CompletionTime.Equal(ptr.To(metav1.NewTime(t0.Add(9*time.Second)))) {
+		t.Errorf("status %+v", crr.Status)
+	}
+}
+
 func TestTTL(t *testing.T) {
 	t.Run("S_container_restart_12", func(t *testing.T) {
 		crr := request("crr", "")

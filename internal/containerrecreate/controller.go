@@ -171,7 +171,8 @@ func (r *reconciler) complete(ctx context.Context, s *snapshot, message string) 
 	s.crr.Status.Phase = appsv1beta1.ContainerRecreateRequestCompleted
 	s.crr.Status.CompletionTime = ptr.To(metav1.NewTime(s.now))
 	s.crr.Status.Message = message
-	if err := r.Client.Status().Patch(ctx, s.crr, client.MergeFrom(base)); err != nil {
+	// The agent may have completed it meanwhile: a conflict means to look again.
+	if err := r.Client.Status().Patch(ctx, s.crr, client.MergeFromWithOptions(base, client.MergeFromWithOptimisticLock{})); err != nil {
 		return err
 	}
 	r.Recorder.Eventf(s.crr, nil, corev1.EventTypeWarning, "RecreateFailed", "Complete", "%s", message)

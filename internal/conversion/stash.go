@@ -17,6 +17,10 @@ import (
 //
 // Whoever writes through the other version wins: each entry remembers the plain value it replaces and is applied only
 // where that value is still there. Content that cannot be read is dropped.
+//
+// Anybody can write these annotations, and admission and schema have seen the object without them. So they may only
+// decide what the other version has no words for: where they would change anything that it shows, labels and
+// annotations included, they are dropped.
 const (
 	hubFieldsSuffix   = "/v1beta1-fields"
 	spokeFieldsSuffix = "/v1alpha1-fields"
@@ -39,7 +43,7 @@ func (k Kind) toHub(spoke client.Object) client.Object {
 	hub := k.plainUp(spoke)
 	if stash != "" {
 		restored := k.Hub()
-		if applyStash(hub, restored, stash) {
+		if applyStash(hub, restored, stash) && k.shownAs(restored, spoke, hub, k.plainDown) {
 			hub = restored
 		}
 	}
@@ -56,13 +60,20 @@ func (k Kind) fromHub(hub client.Object) client.Object {
 	spoke := k.plainDown(hub)
 	if stash != "" {
 		restored := k.Spoke()
-		if applyStash(spoke, restored, stash) {
+		if applyStash(spoke, restored, stash) && k.shownAs(restored, hub, spoke, k.plainUp) {
 			spoke = restored
 		}
 	}
 	back := k.plainUp(spoke)
 	k.leave(spoke, HubFieldsAnnotation(k.GroupKind.Group), back, hub)
 	return spoke
+}
+
+// shownAs tells whether the restored object looks in the other version, into which convert leads, as what was sent, or at
+// least as the plain object does: nothing that can be seen there comes of a stash.
+func (k Kind) shownAs(restored, sent, plain client.Object, convert func(client.Object) client.Object) bool {
+	shown := convert(restored)
+	return equality.Semantic.DeepEqual(shown, sent) || equality.Semantic.DeepEqual(shown, convert(plain))
 }
 
 // plainUp converts by the table alone. The result shares memory with the argument, but not its metadata.

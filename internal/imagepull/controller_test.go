@@ -60,7 +60,7 @@ func newCluster(t *testing.T, objects ...client.Object) *cluster {
 			}
 			return w.Update(ctx, obj, opts...)
 		}})
-	for _, i := range indexes() {
+	for _, i := range append(nodeIndexes(), jobIndexes()...) {
 		b = b.WithIndex(i.object, i.name, i.extract)
 	}
 	c.Client = b.Build()

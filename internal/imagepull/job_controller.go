@@ -42,8 +42,8 @@ type jobs struct {
 	one sync.Mutex
 }
 
-// SetupJobs adds the ImagePullJob controller and the janitor of pull secrets to mgr. The indexes of AddIndexes must
-// exist.
+// SetupJobs adds the ImagePullJob controller and the janitor of pull secrets to mgr. The indexes of
+// AddNodeIndexes and AddJobIndexes must exist.
 func SetupJobs(mgr manager.Manager, c Config) error {
 	r := newJobs(c)
 	if err := mgr.Add(&Janitor{c}); err != nil {

@@ -33,7 +33,7 @@ const (
 // lists keeps one ImagePullJob per image of an ImageListPullJob (image-pulling 5.6).
 type lists struct{ Config }
 
-// SetupLists adds the ImageListPullJob controller to mgr. The indexes of AddIndexes must exist.
+// SetupLists adds the ImageListPullJob controller to mgr. The indexes of AddJobIndexes must exist.
 func SetupLists(mgr manager.Manager, c Config) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("imagelistpulljob-controller").

@@ -31,16 +31,18 @@ const reasonPullFailed = "PullImageFailed"
 // nodeImages keeps one NodeImage per node and answers for agents that don't (image-pulling 5.2).
 type nodeImages struct{ Config }
 
-// SetupNodeImages adds the NodeImage controller to mgr. The indexes of AddIndexes must exist.
+// SetupNodeImages adds the NodeImage controller to mgr. The indexes of AddNodeIndexes must exist.
 func SetupNodeImages(mgr manager.Manager, c Config) error {
 	r := &nodeImages{c}
-	return ctrl.NewControllerManagedBy(mgr).
+	b := ctrl.NewControllerManagedBy(mgr).
 		Named("nodeimage-controller").
 		For(&appsv1beta1.NodeImage{}).
 		Watches(&corev1.Node{}, &handler.EnqueueRequestForObject{}, builder.WithPredicates(nodeMatters())).
-		Watches(&appsv1beta1.ImagePullJob{}, handler.EnqueueRequestsFromMapFunc(r.nodesOfJob), builder.WithPredicates(jobEnds())).
-		WithOptions(controller.Options{MaxConcurrentReconciles: max(1, c.Workers), RateLimiter: c.RateLimiter}).
-		Complete(r)
+		WithOptions(controller.Options{MaxConcurrentReconciles: max(1, c.Workers), RateLimiter: c.RateLimiter})
+	if c.FollowJobs {
+		b.Watches(&appsv1beta1.ImagePullJob{}, handler.EnqueueRequestsFromMapFunc(r.nodesOfJob), builder.WithPredicates(jobEnds()))
+	}
+	return b.Complete(r)
 }
 
 // Reconcile implements reconcile.Reconciler.

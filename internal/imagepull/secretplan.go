@@ -86,6 +86,9 @@ func planSecrets(s *secretSnapshot) *secretDecision {
 	}
 	for i := range s.copies {
 		c := &s.copies[i]
+		if c.Annotations[appsv1beta1.ImagePullJobSourceSecretKey] == "" {
+			continue // the operator's own (security 5.3.1)
+		}
 		if !used[c.UID] && slices.Contains(referencesOf(c), s.job.String()) {
 			s.release(d, c)
 		}

@@ -150,6 +150,15 @@ func TestSecrets(t *testing.T) {
 		equal(t, "deleted, created", []int{len(d.delete), len(d.create), len(d.update)}, []int{1, 1, 0})
 		equal(t, "references", d.create[0].Annotations[appsv1beta1.ImagePullJobReferencesKey], "ns1/job,ns1/job2")
 	})
+	t.Run("an operator's own secret is left alone, whatever its annotations say", func(t *testing.T) {
+		own := corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "config", Name: "own", UID: "own",
+			Annotations: map[string]string{appsv1beta1.ImagePullJobReferencesKey: "ns1/job"}}}
+		for _, references := range []string{"ns1/job", "ns1/job,ns1/job2"} {
+			own.Annotations[appsv1beta1.ImagePullJobReferencesKey] = references
+			d := planSecrets(secretsOf("job", nil, nil, own))
+			equal(t, "writes", len(d.create)+len(d.update)+len(d.delete), 0)
+		}
+	})
 	t.Run("janitor", func(t *testing.T) {
 		operators := *source("op", "x")
 		no := func(string) bool { return false }

@@ -22,6 +22,8 @@ import (
 
 // Config is what the three controllers need.
 type Config struct {
+	// FollowJobs makes the NodeImage controller watch ImagePullJobs; only where the kind is served.
+	FollowJobs bool
 	// Client reads our kinds and pods from the cache, and sees its own writes.
 	Client client.Client
 	// Plain reads from the cache: nodes and namespaces.
@@ -73,9 +75,18 @@ const (
 	indexActive     = "imagepull.active"     // active ImagePullJobs, by "true"
 )
 
-// AddIndexes registers the field indexes that the controllers use.
-func AddIndexes(ctx context.Context, indexer client.FieldIndexer) error {
-	for _, i := range indexes() {
+// AddNodeIndexes registers the field indexes of NodeImages that their controller and that of ImagePullJobs use.
+func AddNodeIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	return addIndexes(ctx, indexer, nodeIndexes())
+}
+
+// AddJobIndexes registers the field indexes of ImagePullJobs that the controllers of both kinds of jobs use.
+func AddJobIndexes(ctx context.Context, indexer client.FieldIndexer) error {
+	return addIndexes(ctx, indexer, jobIndexes())
+}
+
+func addIndexes(ctx context.Context, indexer client.FieldIndexer, indexes []index) error {
+	for _, i := range indexes {
 		if err := indexer.IndexField(ctx, i.object, i.name, i.extract); err != nil {
 			return fmt.Errorf("index %s: %w", i.name, err)
 		}
@@ -89,7 +100,7 @@ type index struct {
 	extract client.IndexerFunc
 }
 
-func indexes() []index {
+func nodeIndexes() []index {
 	return []index{
 		{&appsv1beta1.NodeImage{}, indexTaskOwner, func(o client.Object) []string {
 			n, ok := o.(*appsv1beta1.NodeImage)
@@ -110,6 +121,11 @@ func indexes() []index {
 			}
 			return out
 		}},
+	}
+}
+
+func jobIndexes() []index {
+	return []index{
 		{&appsv1beta1.ImagePullJob{}, indexController, func(o client.Object) []string {
 			if c := metav1.GetControllerOf(o); c != nil {
 				return []string{string(c.UID)}

@@ -67,11 +67,15 @@ func Concerns() concern.Pods {
 	}}
 }
 
-// inject puts the barrier into every container if they have different priorities. It mutates p.
+// inject puts the barrier into every container if they have different priorities, and takes out what pods with equal ones
+// bring along: nobody would open it. It mutates p.
 func inject(p *corev1.Pod) (bool, error) {
 	priorities, err := prioritiesOf(p)
-	if err != nil || priorities == nil {
+	if err != nil {
 		return false, err
+	}
+	if priorities == nil {
+		return strip(p), nil
 	}
 	if p.Name == "" && p.GenerateName != "" { // the ConfigMap's name must be known
 		p.Name = p.GenerateName + rand.String(5)
@@ -84,6 +88,23 @@ func inject(p *corev1.Pod) (bool, error) {
 		}}})
 	}
 	return true, nil
+}
+
+// strip takes barriers out of a pod that Concerns tells of. It mutates p.
+func strip(p *corev1.Pod) (changed bool) {
+	if len(p.Spec.Containers) < 2 || !slices.ContainsFunc(p.Spec.Containers, func(c corev1.Container) bool {
+		return slices.ContainsFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == PriorityEnv })
+	}) {
+		return false
+	}
+	for i := range p.Spec.Containers {
+		c := &p.Spec.Containers[i]
+		if _, _, ok := barrierOf(c); ok {
+			c.Env = slices.DeleteFunc(c.Env, func(e corev1.EnvVar) bool { return e.Name == BarrierEnv })
+			changed = true
+		}
+	}
+	return changed
 }
 
 // prioritiesOf returns the priority of each container, nil if there is nothing to order.

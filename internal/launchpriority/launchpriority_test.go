@@ -102,11 +102,43 @@ func TestInject(t *testing.T) {
 			t.Errorf("decision %+v", d)
 		}
 	})
+	t.Run("a barrier is taken out when nothing is to be ordered", func(t *testing.T) {
+		p := podOf("5", "5")
+		p.Spec.Containers[0].Env = append(p.Spec.Containers[0].Env, foreign("theirs"))
+		if changed, err := inject(p); err != nil || !changed || len(barriers(p)) != 0 || len(p.Spec.Containers[0].Env) != 1 {
+			t.Errorf("env %v, changed %v, %v", p.Spec.Containers[0].Env, changed, err)
+		}
+	})
 	t.Run("long names", func(t *testing.T) {
 		if name := configMapName(strings.Repeat("a", 253)); len(name) > 253 || !strings.HasSuffix(name, "-barrier") {
 			t.Errorf("name %q", name)
 		}
 	})
+}
+
+// foreign is a barrier as a pod's author may write it.
+func foreign(configMap string) corev1.EnvVar {
+	return corev1.EnvVar{Name: BarrierEnv, ValueFrom: &corev1.EnvVarSource{ConfigMapKeyRef: &corev1.ConfigMapKeySelector{
+		LocalObjectReference: corev1.LocalObjectReference{Name: configMap}, Key: "p_1"}}}
+}
+
+// A pod that names another's ConfigMap does not have it replaced.
+func TestForeignBarrier(t *testing.T) {
+	ctx, p := context.Background(), podOf("", "")
+	p.Spec.Containers[0].Env = []corev1.EnvVar{foreign("theirs")}
+	theirs := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "theirs"}, Data: map[string]string{"k": "v"}}
+	f := newFixture(t, p, theirs)
+	r := &reconciler{client: f.Client, plain: f.Client, live: f.Client}
+	if _, err := r.Reconcile(ctx, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(p)}); err != nil {
+		t.Fatal(err)
+	}
+	got := &corev1.ConfigMap{}
+	if err := f.Get(ctx, client.ObjectKeyFromObject(theirs), got); err != nil || len(got.OwnerReferences) != 0 || !cmp.Equal(got.Data, theirs.Data) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if concerns(p) {
+		t.Error("the pod is looked at")
+	}
 }
 
 type fixture struct {

@@ -20,7 +20,8 @@ type decision struct {
 }
 
 // plan decides which levels of a pod are open: all from the highest that is not ready upwards, and all of a pod that is
-// completed (container-meta B6). Only barriers of our own making count (B-W3).
+// completed (container-meta B6). Only barriers of our own making count
+// (B-W3): those that name this pod's ConfigMap.
 func plan(p *corev1.Pod) *decision {
 	d := &decision{}
 	if !pod.IsActive(p) {
@@ -34,7 +35,7 @@ func plan(p *corev1.Pod) *decision {
 	for i := range p.Spec.Containers {
 		c := &p.Spec.Containers[i]
 		name, level, ok := barrierOf(c)
-		if !ok {
+		if !ok || name != configMapName(p.Name) { // a pod must not have us write to any ConfigMap it names
 			continue
 		}
 		d.configMap = name

@@ -183,21 +183,19 @@ func (m *Manager) reportCertificate(problem error) {
 	m.mgr.GetEventRecorder("kruise-manager").Eventf(ref, nil, corev1.EventTypeWarning, "WebhooksNotInOrder", "CheckCertificates", "%.1000s", problem.Error())
 }
 
-// certPolicy names the host, or the Service in its two forms, and localhost for our own health check.
+// certPolicy requires the host or the Service, and localhost for our own health check (platform 5.3). What we make has
+// the short form of the Service's name, too.
 func (o *Options) certPolicy() certs.Policy {
 	service := o.Webhook.ServiceName + "." + o.PodNamespace
-	names := []string{service + ".svc", service, "localhost"}
+	names, more := []string{service + ".svc", "localhost"}, []string{service}
 	if o.Webhook.Host != "" {
-		names = []string{o.Webhook.Host, "localhost"}
+		names, more = []string{o.Webhook.Host, "localhost"}, nil
 	}
 	if o.Webhook.Host == "localhost" {
 		names = names[:1]
 	}
-	if o.Gates.Enabled(gates.EnableExternalCerts) && o.Webhook.Host == "" {
-		names = []string{service + ".svc", "localhost"} // others need not know the short form
-	}
 	return certs.Policy{
-		Names: names, CALife: caLife, LeafLife: leafLife, RenewBefore: o.Webhook.RenewBefore,
+		Names: names, MoreNames: more, CALife: caLife, LeafLife: leafLife, RenewBefore: o.Webhook.RenewBefore,
 		Settle: o.Webhook.SettleTime, Overlap: o.Webhook.OverlapTime,
 	}
 }

@@ -3,6 +3,7 @@
 package manager
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 
@@ -24,13 +25,18 @@ import (
 
 // Feature is what one room of Kruise hands to the manager. Every part is optional.
 type Feature struct {
-	// Name is the short name: that of the --<name>-workers flag and, with "-controller", of the controller.
+	// Name is the short name: that of the --<name>-workers flag.
 	Name string
+	// Controller is the name of the controller in user agents and events (platform 4.5); empty for Name + "-controller".
+	Controller string
 	// Gates must all be on for controllers and webhooks of the feature.
 	Gates []featuregate.Feature
 	// Kinds must all be served before the controllers start. They start, stop and start again as CRDs come and go.
 	Kinds []schema.GroupVersionKind
-	// Indexes registers field indexes on the feature's own kinds, once they are served.
+	// OptionalKinds are used where they are served: the controllers are built anew when one of them comes or goes.
+	OptionalKinds []schema.GroupVersionKind
+	// Indexes registers field indexes, once all of Kinds are served. It is called whenever the controllers are built;
+	// what an earlier call or another feature registered stays.
 	Indexes func(context.Context, client.FieldIndexer, *Deps) error
 	// Controllers builds the feature's controllers with mgr. It may be called again after a failure, with a new mgr.
 	Controllers func(mgr manager.Manager, d *Deps) error
@@ -80,6 +86,9 @@ func (d *Deps) RateLimiter() workqueue.TypedRateLimiter[reconcile.Request] {
 
 // ServerAtLeast tells whether the apiserver has a version as "1.32" or later. Vendor suffixes don't matter.
 func (d *Deps) ServerAtLeast(v string) bool { return d.Server.AtLeast(version.MustParseGeneric(v)) }
+
+// controller is the controller's name.
+func (f *Feature) controller() string { return cmp.Or(f.Controller, f.Name+"-controller") }
 
 // enabled tells whether all gates of the feature are on.
 func (f *Feature) enabled(g featuregate.FeatureGate) bool {

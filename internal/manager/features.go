@@ -31,13 +31,16 @@ func Features() []Feature {
 			PodMutator: func(d *Deps) podadmission.Mutator { return podadmission.ReadinessGate(d.Gates) },
 		},
 		{
-			Name:        "cloneset",
-			Kinds:       []schema.GroupVersionKind{appsv1beta1.GroupVersion.WithKind("CloneSet")},
-			Indexes:     cloneSetIndexes,
-			Controllers: cloneSetController,
-			Webhooks:    cloneSetWebhooks,
+			Name:          "cloneset",
+			Kinds:         []schema.GroupVersionKind{appsv1beta1.GroupVersion.WithKind("CloneSet")},
+			OptionalKinds: []schema.GroupVersionKind{appsv1beta1.GroupVersion.WithKind("ImagePullJob")}, // preDownloads
+			Indexes:       cloneSetIndexes,
+			Controllers:   cloneSetController,
+			Webhooks:      cloneSetWebhooks,
 		},
-		imagePullFeature(),
+		nodeImageFeature(),
+		imagePullJobFeature(),
+		imageListPullJobFeature(),
 		containerRecreateFeature(),
 		launchPriorityFeature(),
 	}

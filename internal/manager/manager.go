@@ -262,6 +262,7 @@ func (everyReplica) NeedLeaderElection() bool { return false }
 func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 	handlers := map[string]http.Handler{}
 	var pods []podMutator
+	indexed := &fieldIndexes{indexer: m.mgr.GetFieldIndexer()}
 	for i := range features {
 		f := &features[i]
 		if !f.enabled(m.opts.Gates) {
@@ -282,7 +283,9 @@ func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 			}
 		}
 		if f.Controllers != nil && m.opts.EnableControllers {
-			r := &runner{feature: f, deps: d, mgr: m.mgr, served: m.served, after: m.hooks.first(), running: &m.running, log: m.log}
+			r := &runner{
+				feature: f, deps: d, mgr: m.mgr, served: m.served, after: m.hooks.first(), running: &m.running, indexes: indexed, log: m.log,
+			}
 			if err := m.mgr.Add(manager.RunnableFunc(r.Start)); err != nil {
 				return err
 			}
@@ -295,13 +298,13 @@ func (m *Manager) addFeatures(cfg *rest.Config, features []Feature) error {
 }
 
 func (m *Manager) deps(cfg *rest.Config, f *Feature) (*Deps, error) {
-	consistent, plain, err := m.opts.clients(m.mgr, cfg, f.Name+"-controller")
+	consistent, plain, err := m.opts.clients(m.mgr, cfg, f.controller())
 	if err != nil {
 		return nil, err
 	}
 	d := &Deps{
 		Name: f.Name, Client: consistent, Plain: plain, Live: m.mgr.GetAPIReader(), Scheme: m.mgr.GetScheme(),
-		Recorder: m.mgr.GetEventRecorder(f.Name + "-controller"), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
+		Recorder: m.mgr.GetEventRecorder(f.controller()), Gates: m.opts.Gates, Workers: m.opts.workers(f.Name),
 		Delegation: m.delegation,
 		Options:    m.opts, Server: m.apiserver, Served: m.served.Served,
 	}

@@ -4,7 +4,6 @@ package manager
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"strings"
 
@@ -25,79 +24,96 @@ import (
 	"kruise.io/kruise/internal/podadmission"
 )
 
-// imagePullFeature has the controllers of NodeImages and, with ImagePullJobGate, of both kinds of jobs. Their webhooks
-// are served in any case: they tell which gate is off (image-pulling 4).
-func imagePullFeature() Feature {
-	kinds := []schema.GroupVersionKind{
-		appsv1beta1.GroupVersion.WithKind("NodeImage"),
-		appsv1beta1.GroupVersion.WithKind("ImagePullJob"),
-		appsv1beta1.GroupVersion.WithKind("ImageListPullJob"),
-	}
+var (
+	nodeImageKind        = appsv1beta1.GroupVersion.WithKind("NodeImage")
+	imagePullJobKind     = appsv1beta1.GroupVersion.WithKind("ImagePullJob")
+	imageListPullJobKind = appsv1beta1.GroupVersion.WithKind("ImageListPullJob")
+)
+
+// nodeImageFeature has the controller of NodeImages, and the webhooks of both kinds of jobs, too, which are served in any
+// case: they tell which gate is off (image-pulling 4).
+func nodeImageFeature() Feature {
 	return Feature{
-		Name: "nodeimage", Kinds: kinds,
+		Name: "nodeimage", Kinds: []schema.GroupVersionKind{nodeImageKind}, OptionalKinds: []schema.GroupVersionKind{imagePullJobKind},
 		Indexes: func(ctx context.Context, indexer client.FieldIndexer, _ *Deps) error {
-			return imagepull.AddIndexes(ctx, indexer)
+			return imagepull.AddNodeIndexes(ctx, indexer)
 		},
-		Controllers: imagePullControllers,
-		Webhooks: func(d *Deps) map[string]http.Handler {
-			out := map[string]http.Handler{}
-			for path, h := range imageadmission.Handlers(imageadmission.Options{
-				Daemon: d.Gates.Enabled(gates.KruiseDaemon), Jobs: d.Gates.Enabled(gates.ImagePullJob),
-				ConfigNamespace: d.Options.DaemonConfigNamespace, Broker: d.Options.brokers(),
-			}) {
-				if strings.HasPrefix(path, "/validate-") {
-					h = d.Delegation.Wrap(h)
-				}
-				out[path] = Admission(h)
+		Controllers: func(mgr manager.Manager, d *Deps) error {
+			if !d.Gates.Enabled(gates.KruiseDaemon) {
+				return nil
 			}
-			if d.Options.brokers() {
-				out[credentials.BrokerPath] = &imagepull.Broker{
-					Live: d.Live, Reviews: d.Plain, Namespace: d.Options.DaemonNamespace, Account: "kruise-daemon",
-					SecretTypes: d.Options.PullSecretTypes, Log: log.Log.WithName("credential-broker"),
-				}
-			}
-			return out
+			c := imagePullConfig(d)
+			c.FollowJobs = d.Served(imagePullJobKind)
+			return imagepull.SetupNodeImages(mgr, c)
 		},
+		Webhooks: imagePullWebhooks,
 	}
 }
 
-func imagePullControllers(mgr manager.Manager, d *Deps) error {
-	if !d.Gates.Enabled(gates.KruiseDaemon) {
-		return nil
+// imagePullJobFeature has the controller of ImagePullJobs.
+func imagePullJobFeature() Feature {
+	return Feature{
+		Name: "imagepulljob", Kinds: []schema.GroupVersionKind{nodeImageKind, imagePullJobKind},
+		Gates: []featuregate.Feature{gates.KruiseDaemon, gates.ImagePullJob},
+		Indexes: func(ctx context.Context, indexer client.FieldIndexer, _ *Deps) error {
+			if err := imagepull.AddNodeIndexes(ctx, indexer); err != nil {
+				return err
+			}
+			return imagepull.AddJobIndexes(ctx, indexer)
+		},
+		Controllers: func(mgr manager.Manager, d *Deps) error { return imagepull.SetupJobs(mgr, imagePullConfig(d)) },
 	}
-	config := func(name string) imagepull.Config {
-		return imagepull.Config{
-			Client: d.Client, Plain: d.Plain, Live: d.Live,
-			Recorder: mgr.GetEventRecorder(name + "-controller"),
-			Workers:  d.Options.workers(name), RateLimiter: d.RateLimiter(),
-			CreationDelay:    d.Options.NodeImageCreationDelay,
-			AlwaysTTLSeconds: int32(d.Options.DefaultNodeImageTTLSeconds),
-			ConfigNamespace:  d.Options.DaemonConfigNamespace,
-			SecretTypes:      d.Options.PullSecretTypes,
-			ReduceSecrets:    d.Options.PullSecretReduce,
-			Broker:           d.Options.brokers(),
-			MaxActivePulls:   d.Options.MaxActivePulls,
+}
+
+// imageListPullJobFeature has the controller of ImageListPullJobs.
+func imageListPullJobFeature() Feature {
+	return Feature{
+		Name: "imagelistpulljob", Kinds: []schema.GroupVersionKind{imagePullJobKind, imageListPullJobKind},
+		Gates: []featuregate.Feature{gates.KruiseDaemon, gates.ImagePullJob},
+		Indexes: func(ctx context.Context, indexer client.FieldIndexer, _ *Deps) error {
+			return imagepull.AddJobIndexes(ctx, indexer)
+		},
+		Controllers: func(mgr manager.Manager, d *Deps) error { return imagepull.SetupLists(mgr, imagePullConfig(d)) },
+	}
+}
+
+func imagePullConfig(d *Deps) imagepull.Config {
+	return imagepull.Config{
+		Client: d.Client, Plain: d.Plain, Live: d.Live, Recorder: d.Recorder, Workers: d.Workers, RateLimiter: d.RateLimiter(),
+		CreationDelay:    d.Options.NodeImageCreationDelay,
+		AlwaysTTLSeconds: int32(d.Options.DefaultNodeImageTTLSeconds),
+		ConfigNamespace:  d.Options.DaemonConfigNamespace,
+		SecretTypes:      d.Options.PullSecretTypes,
+		ReduceSecrets:    d.Options.PullSecretReduce,
+		Broker:           d.Options.brokers(),
+		MaxActivePulls:   d.Options.MaxActivePulls,
+	}
+}
+
+func imagePullWebhooks(d *Deps) map[string]http.Handler {
+	out := map[string]http.Handler{}
+	for path, h := range imageadmission.Handlers(imageadmission.Options{
+		Daemon: d.Gates.Enabled(gates.KruiseDaemon), Jobs: d.Gates.Enabled(gates.ImagePullJob),
+		ConfigNamespace: d.Options.DaemonConfigNamespace, Broker: d.Options.brokers(),
+	}) {
+		if strings.HasPrefix(path, "/validate-") {
+			h = d.Delegation.Wrap(h)
+		}
+		out[path] = Admission(h)
+	}
+	if d.Options.brokers() {
+		out[credentials.BrokerPath] = &imagepull.Broker{
+			Live: d.Live, Reviews: d.Plain, Namespace: d.Options.DaemonNamespace, Account: "kruise-daemon",
+			SecretTypes: d.Options.PullSecretTypes, Log: log.Log.WithName("credential-broker"),
 		}
 	}
-	if err := imagepull.SetupNodeImages(mgr, config("nodeimage")); err != nil {
-		return fmt.Errorf("NodeImage controller: %w", err)
-	}
-	if !d.Gates.Enabled(gates.ImagePullJob) {
-		return nil
-	}
-	if err := imagepull.SetupJobs(mgr, config("imagepulljob")); err != nil {
-		return fmt.Errorf("ImagePullJob controller: %w", err)
-	}
-	if err := imagepull.SetupLists(mgr, config("imagelistpulljob")); err != nil {
-		return fmt.Errorf("ImageListPullJob controller: %w", err)
-	}
-	return nil
+	return out
 }
 
 // containerRecreateFeature has the controller and the webhook of ContainerRecreateRequests.
 func containerRecreateFeature() Feature {
 	return Feature{
-		Name:  "crr",
+		Name: "crr", Controller: "containerrecreaterequest-controller",
 		Kinds: []schema.GroupVersionKind{appsv1beta1.GroupVersion.WithKind("ContainerRecreateRequest")},
 		Indexes: func(ctx context.Context, indexer client.FieldIndexer, _ *Deps) error {
 			return containerrecreate.AddIndexes(ctx, indexer)

@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
@@ -23,9 +25,8 @@ type runner struct {
 	served  *servedKinds
 	after   <-chan struct{} // closed when webhooks are in order: what controllers write has to pass them
 	running *atomic.Int32   // counts runners whose controllers run
+	indexes *fieldIndexes
 	log     logr.Logger
-
-	indexed bool
 }
 
 // Start implements manager.Runnable; runnables without further methods run on the leader only.
@@ -47,7 +48,7 @@ func (r *runner) Start(ctx context.Context) error {
 			return nil
 		}
 		if err == nil {
-			r.log.Info("Stopped the controllers, because a kind they need is no longer served", "feature", r.feature.Name)
+			r.log.Info("Stopped the controllers, because kinds they use came or went", "feature", r.feature.Name)
 			continue
 		}
 		if time.Since(started) > longest {
@@ -84,17 +85,18 @@ func (r *runner) waitServed(ctx context.Context) bool {
 	}
 }
 
-// run builds the controllers and runs them until one fails, a kind is no longer served (nil) or ctx ends.
+// run builds the controllers and runs them until one fails, a kind they use comes or goes (nil) or ctx ends.
 func (r *runner) run(ctx context.Context) (err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if r.feature.Indexes != nil && !r.indexed {
-		if err := r.feature.Indexes(ctx, r.mgr.GetFieldIndexer(), r.deps); err != nil {
+	absent, _ := r.served.missing(r.feature.OptionalKinds)
+	if r.feature.Indexes != nil {
+		if err := r.feature.Indexes(ctx, r.indexes, r.deps); err != nil {
 			return fmt.Errorf("field indexes: %w", err)
 		}
-		r.indexed = true
 	}
-	box := &collector{Manager: r.mgr}
+	box := &collector{Manager: r.mgr, cache: &listeningCache{Cache: r.mgr.GetCache()}}
+	defer box.cache.close() // after the controllers have ended
 	if err := r.feature.Controllers(box, r.deps); err != nil {
 		return fmt.Errorf("building controllers: %w", err)
 	}
@@ -116,7 +118,8 @@ func (r *runner) run(ctx context.Context) (err error) {
 	r.log.Info("Started controllers", "feature", r.feature.Name)
 	for {
 		missing, changed := r.served.missing(r.feature.Kinds)
-		if len(missing) > 0 {
+		optional, _ := r.served.missing(r.feature.OptionalKinds)
+		if len(missing) > 0 || !slices.Equal(optional, absent) {
 			return nil
 		}
 		select {
@@ -139,11 +142,16 @@ func start(ctx context.Context, r manager.Runnable) (err error) {
 	return r.Start(ctx)
 }
 
-// collector is a manager that keeps what is added to it for the runner instead of starting it.
+// collector is a manager that keeps what is added to it for the runner instead of starting it, and whose cache knows
+// who listens.
 type collector struct {
 	manager.Manager
+	cache     *listeningCache
 	runnables []manager.Runnable
 }
+
+// GetCache implements cluster.Cluster.
+func (c *collector) GetCache() cache.Cache { return c.cache }
 
 // Add implements manager.Manager.
 func (c *collector) Add(r manager.Runnable) error {

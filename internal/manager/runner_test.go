@@ -11,9 +11,13 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
 	apixv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	toolscache "k8s.io/client-go/tools/cache"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 )
 
@@ -29,18 +33,73 @@ func crd(served bool, isEstablished apixv1.ConditionStatus) *apixv1.CustomResour
 
 // harness runs a feature whose one controller does what the test says.
 type harness struct {
-	served  *servedKinds
-	running atomic.Int32
-	starts  chan chan error // each start of the controller hands out the channel by which it is made to fail
+	manager.Manager // what is not below panics
+	served          *servedKinds
+	running         atomic.Int32
+	starts          chan chan error // each start of the controller hands out the channel by which it is made to fail
+	informer        *countingInformer
 }
 
-func newHarness(t *testing.T) *harness {
-	h := &harness{served: newServedKinds(), starts: make(chan chan error, 10)}
+// GetCache implements cluster.Cluster.
+func (h *harness) GetCache() cache.Cache { return countingCache{informer: h.informer} }
+
+type countingCache struct {
+	cache.Cache
+	informer *countingInformer
+}
+
+// GetInformer implements cache.Informers.
+func (c countingCache) GetInformer(context.Context, client.Object, ...cache.InformerGetOption) (cache.Informer, error) {
+	return c.informer, nil
+}
+
+// countingInformer counts its event handlers.
+type countingInformer struct {
+	cache.Informer
+	handlers atomic.Int32
+}
+
+// AddEventHandlerWithOptions implements cache.Informer.
+func (i *countingInformer) AddEventHandlerWithOptions(toolscache.ResourceEventHandler, toolscache.HandlerOptions) (toolscache.ResourceEventHandlerRegistration, error) {
+	i.handlers.Add(1)
+	return nil, nil
+}
+
+// RemoveEventHandler implements cache.Informer.
+func (i *countingInformer) RemoveEventHandler(toolscache.ResourceEventHandlerRegistration) error {
+	i.handlers.Add(-1)
+	return nil
+}
+
+// onceIndexer refuses what it has, as informers do, and each index named flaky once.
+type onceIndexer struct{ fields map[string]int }
+
+// IndexField implements client.FieldIndexer.
+func (o *onceIndexer) IndexField(_ context.Context, _ client.Object, field string, _ client.IndexerFunc) error {
+	o.fields[field]++
+	switch {
+	case field == "flaky" && o.fields[field] == 1:
+		return errors.New("on purpose")
+	case field != "flaky" && o.fields[field] > 1:
+		return errors.New("indexer conflict")
+	}
+	return nil
+}
+
+func newHarness(t *testing.T, change ...func(*Feature)) *harness {
+	h := &harness{served: newServedKinds(), starts: make(chan chan error, 10), informer: &countingInformer{}}
 	after := make(chan struct{})
 	close(after)
 	r := &runner{
 		feature: &Feature{Name: "f", Kinds: []schema.GroupVersionKind{kind}, Controllers: func(mgr manager.Manager, _ *Deps) error {
 			return mgr.Add(manager.RunnableFunc(func(ctx context.Context) error {
+				informer, err := mgr.GetCache().GetInformer(ctx, &corev1.Pod{})
+				if err != nil {
+					return err
+				}
+				if _, err := informer.AddEventHandlerWithOptions(toolscache.ResourceEventHandlerFuncs{}, toolscache.HandlerOptions{}); err != nil {
+					return err
+				}
 				fail := make(chan error)
 				h.starts <- fail
 				select {
@@ -54,7 +113,11 @@ func newHarness(t *testing.T) *harness {
 				}
 			}))
 		}},
+		mgr: h, indexes: &fieldIndexes{indexer: &onceIndexer{fields: map[string]int{}}},
 		served: h.served, running: &h.running, after: after, log: logr.Discard(),
+	}
+	for _, f := range change {
+		f(r.feature)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
@@ -108,6 +171,68 @@ func TestRunnerSurvivesFailures(t *testing.T) {
 	h.started(t) <- errors.New("on purpose")
 	h.started(t) <- nil // panics
 	h.started(t)
+	if n := h.informer.handlers.Load(); n != 1 {
+		t.Errorf("%d event handlers, those of earlier controllers are left", n)
+	}
+}
+
+// TestLateHandler: a source that starts while its controllers end leaves nothing behind.
+func TestLateHandler(t *testing.T) {
+	informer := &countingInformer{}
+	c := &listeningCache{Cache: countingCache{informer: informer}}
+	late, err := c.GetInformer(t.Context(), &corev1.Pod{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.close()
+	if _, err := late.AddEventHandlerWithOptions(toolscache.ResourceEventHandlerFuncs{}, toolscache.HandlerOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if n := informer.handlers.Load(); n != 0 {
+		t.Errorf("%d event handlers", n)
+	}
+}
+
+// TestIndexesOneByOne: when the second of two indexes fails at first, the first is not registered again.
+func TestIndexesOneByOne(t *testing.T) {
+	h := newHarness(t, func(f *Feature) {
+		f.Indexes = func(ctx context.Context, indexer client.FieldIndexer, _ *Deps) error {
+			if err := indexer.IndexField(ctx, &corev1.Pod{}, "solid", nil); err != nil {
+				return err
+			}
+			return indexer.IndexField(ctx, &corev1.Pod{}, "flaky", nil)
+		}
+	})
+	h.served.update(crd(true, apixv1.ConditionTrue), false)
+	h.started(t) <- errors.New("on purpose")
+	h.started(t)
+}
+
+// TestRunnerFollowsOptionalKinds_S_platform_17: controllers are built anew when a kind that they can do without comes
+// or goes, and indexes on it are registered then.
+func TestRunnerFollowsOptionalKinds_S_platform_17(t *testing.T) {
+	other := crd(true, apixv1.ConditionTrue)
+	other.Name, other.Spec.Names.Kind = "imagepulljobs.apps.kruise.io", "ImagePullJob"
+	optional := schema.GroupVersionKind{Group: kind.Group, Version: kind.Version, Kind: "ImagePullJob"}
+	var h *harness
+	indexed := make(chan bool, 10)
+	h = newHarness(t, func(f *Feature) {
+		f.OptionalKinds = []schema.GroupVersionKind{optional}
+		f.Indexes = func(context.Context, client.FieldIndexer, *Deps) error {
+			indexed <- h.served.Served(optional)
+			return nil
+		}
+	})
+	h.served.update(crd(true, apixv1.ConditionTrue), false)
+	for i, want := range []bool{false, true, false} {
+		if i > 0 {
+			h.served.update(other, !want)
+		}
+		h.started(t)
+		if got := <-indexed; got != want {
+			t.Errorf("round %d: built with the kind served: %v", i, got)
+		}
+	}
 }
 
 func TestServedKindsIgnoresOthers(t *testing.T) {

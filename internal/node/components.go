@@ -113,7 +113,8 @@ func (a *agent) addContainerMeta(cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	r := &containermeta.Reconciler{Client: cached, Runtimes: a.runtimes.get, Recorder: recorder, Env: a.Gates.Enabled(gates.InPlaceUpdateEnvFromMetadata)}
+	r := &containermeta.Reconciler{Client: cached, Runtimes: a.runtimes.get, Recorder: recorder,
+		Env: a.Gates.Enabled(gates.InPlaceUpdateEnvFromMetadata), AllowPreStopHost: a.AllowPreStopHost}
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	add := func(q queue, p client.Object) {
 		q.AddAfter(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(p)}, time.Second)
@@ -133,6 +134,7 @@ func (a *agent) addContainerMeta(cfg *rest.Config) error {
 					add(q, after)
 				}
 			},
+			DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { add(q, e.Object) }, // to forget it
 		}).
 		WithOptions(controller.Options{MaxConcurrentReconciles: cmp.Or(a.MetaWorkers, DefaultMetaWorkers), RateLimiter: backoff()}).
 		Complete(r)

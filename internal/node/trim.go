@@ -49,7 +49,8 @@ func trimContainers(list []corev1.Container, fed map[string]bool) []corev1.Conta
 	out := make([]corev1.Container, len(list))
 	for i := range list {
 		c := &list[i]
-		out[i] = corev1.Container{Name: c.Name, Image: c.Image, Ports: c.Ports, Lifecycle: c.Lifecycle, RestartPolicy: c.RestartPolicy}
+		out[i] = corev1.Container{Name: c.Name, Image: c.Image, Ports: c.Ports, Lifecycle: c.Lifecycle,
+			RestartPolicy: c.RestartPolicy, RestartPolicyRules: c.RestartPolicyRules}
 		for _, e := range c.Env {
 			if e.ValueFrom == nil || e.ValueFrom.FieldRef == nil {
 				continue

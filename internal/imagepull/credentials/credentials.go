@@ -14,6 +14,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/kubernetes/pkg/credentialprovider"
+
+	"kruise.io/kruise/internal/imagepull/reference"
 )
 
 // Values of --secret-delivery.
@@ -159,12 +161,13 @@ func (c config) keep(images []string) {
 	maps.DeleteFunc(c.Auths, func(registry string, _ json.RawMessage) bool { return !serves(registry, images) })
 }
 
-// serves tells whether a kubelet would use the entry of a registry for one of the images.
+// serves tells whether a kubelet, which knows images by their full names, would use the entry of a registry for one of the
+// images.
 func serves(registry string, images []string) bool {
 	ring := &credentialprovider.BasicDockerKeyring{}
 	ring.Add(nil, credentialprovider.DockerConfig{registry: {}})
 	return slices.ContainsFunc(images, func(image string) bool {
-		_, found := ring.Lookup(image)
+		_, found := ring.Lookup(reference.FullName(image))
 		return found
 	})
 }

@@ -18,6 +18,8 @@ const three = `{"auths":{
 	"*.azure.example/team":{"auth":"MDAwOg==","identitytoken":"long-lived"}},
 	"credHelpers":{"x":"y"}}`
 
+const hub = `{"auths":{"docker.io":{},"docker.io/foo":{},"foo":{}}}`
+
 func secret(name string, t corev1.SecretType, value string) corev1.Secret {
 	return corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: name}, Type: t, Data: map[string][]byte{KeyOf(t): []byte(value)}}
 }
@@ -30,6 +32,8 @@ func TestReduce(t *testing.T) {
 	}{
 		"by host":        {corev1.SecretTypeDockerConfigJson, three, `{"auths":{"reg.example.com":{"username":"a","password":"pw"}}}`, []string{"reg.example.com/team/app"}},
 		"docker hub":     {corev1.SecretTypeDockerConfigJson, three, `{"auths":{"https://index.docker.io/v1/":{"auth":"dXNlcjpwdw=="}}}`, []string{"nginx"}},
+		"docker.io":      {corev1.SecretTypeDockerConfigJson, hub, `{"auths":{"docker.io":{}}}`, []string{"nginx"}},
+		"docker.io/foo":  {corev1.SecretTypeDockerConfigJson, hub, `{"auths":{"docker.io":{},"docker.io/foo":{}}}`, []string{"foo/bar"}},
 		"glob and path":  {corev1.SecretTypeDockerConfigJson, three, `{"auths":{"*.azure.example/team":{"auth":"MDAwOg==","identitytoken":"long-lived"}}}`, []string{"my.azure.example/team/app"}},
 		"another path":   {corev1.SecretTypeDockerConfigJson, three, `{"auths":{}}`, []string{"my.azure.example/other/app"}},
 		"another port":   {corev1.SecretTypeDockerConfigJson, three, `{"auths":{}}`, []string{"reg.example.com:5000/app"}},

@@ -39,6 +39,16 @@ func Parse(image string) (Image, error) {
 	return Image{Name: name, Tag: "latest"}, nil
 }
 
+// FullName returns a name with the host, as the kubelet looks for credentials with: docker.io/library/nginx for nginx.
+// What is no name is returned as it is.
+func FullName(name string) string {
+	named, err := reference.ParseNormalizedNamed(name)
+	if err != nil {
+		return name
+	}
+	return named.Name()
+}
+
 // IsDigest says whether Tag is a digest; tags cannot contain a colon.
 func (i Image) IsDigest() bool { return strings.Contains(i.Tag, ":") }
 

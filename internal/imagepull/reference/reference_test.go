@@ -35,6 +35,14 @@ func TestParse(t *testing.T) {
 	}
 }
 
+func TestFullName(t *testing.T) {
+	for in, want := range map[string]string{"nginx": "docker.io/library/nginx", "foo/bar": "docker.io/foo/bar", "reg.example.com:5000/a": "reg.example.com:5000/a", "": ""} {
+		if got := FullName(in); got != want {
+			t.Errorf("FullName(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
 // What Parse accepts, String writes so that Parse reads the same again.
 func TestNormalFormIsStable(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {

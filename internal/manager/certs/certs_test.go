@@ -197,6 +197,34 @@ func TestLongLived_S_platform_4(t *testing.T) {
 	}
 }
 
+// TestContractNames_S_platform_4: a certificate of OpenKruise lacks our additional name and is kept nevertheless.
+func TestContractNames_S_platform_4(t *testing.T) {
+	c := &cluster{now: start.Add(-day)}
+	old := newKeeper(c, &memory{})
+	old.Policy.CALife, old.Policy.LeafLife = 3650*day, 3650*day
+	old.Policy.Names = []string{"kruise-webhook-service.kruise-system.svc", "localhost"}
+	syncOnce(t, old)
+	before := mustLoad(old.Store)
+
+	s := &memory{data: before}
+	k := newKeeper(c, s)
+	k.Policy.Names, k.Policy.MoreNames = old.Policy.Names, []string{"kruise-webhook-service.kruise-system"}
+	for range 3 {
+		c.now = c.now.Add(day)
+		syncOnce(t, k)
+	}
+	if string(s.data[ServerCert]) != string(before[ServerCert]) || s.version != 0 {
+		t.Error("a healthy certificate was replaced")
+	}
+
+	fresh := newKeeper(c, &memory{})
+	fresh.Policy = k.Policy
+	syncOnce(t, fresh)
+	if leaf := Parse(mustLoad(fresh.Store)).Leaf; !slices.Equal(leaf.DNSNames, append(old.Policy.Names, k.Policy.MoreNames...)) {
+		t.Errorf("SANs of a new certificate: %v", leaf.DNSNames)
+	}
+}
+
 func TestDeletedSecret(t *testing.T) {
 	c := &cluster{now: start}
 	s := &memory{}

@@ -60,16 +60,17 @@ func digest(data map[string][]byte) string {
 }
 
 // writeFiles replaces the files in dir at one stroke: they are links into a directory that is itself behind a link, as
-// kubelets mount Secrets. Directories get mode 0700, files 0600 (security 5.5).
+// kubelets mount Secrets. Directories get mode 0700, files 0600 (security 5.5). A directory that has what is wanted is
+// left alone: it may be somebody else's, or read-only.
 func writeFiles(dir string, data map[string][]byte) error {
+	if unchanged(dir, data) {
+		return nil
+	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
 	if err := os.Chmod(dir, 0o700); err != nil { //nolint:gosec // a directory needs x
 		return err
-	}
-	if unchanged(dir, data) {
-		return nil
 	}
 	fresh, err := os.MkdirTemp(dir, "..certs-") // mode 0700
 	if err != nil {

@@ -10,8 +10,11 @@ import (
 
 // Policy holds the times that govern rotation.
 type Policy struct {
-	// Names of the serving certificate: DNS names or IP addresses, the first of them the common name.
-	Names       []string
+	// Names that a serving certificate must have: DNS names or IP addresses, the first of them the common name.
+	Names []string
+	// MoreNames are in certificates that are made, but a certificate without them is as good: others that write the same
+	// Secret don't know them.
+	MoreNames   []string
 	CALife      time.Duration
 	LeafLife    time.Duration
 	RenewBefore time.Duration
@@ -82,7 +85,7 @@ func plan(o observation, p Policy) (Material, []string, error) {
 
 	wantLeaf := leafDue || !leafOK || verify(m.Leaf, []*x509.Certificate{ca}, "", o.Now) != nil
 	if wantLeaf && (!leafOK || !bundleChanged && o.Published >= p.Settle) {
-		leaf, key, err := newLeaf(o.Now, p.LeafLife, p.Names, ca, m.CAKey)
+		leaf, key, err := newLeaf(o.Now, p.LeafLife, slices.Concat(p.Names, p.MoreNames), ca, m.CAKey)
 		if err != nil {
 			return m, nil, err
 		}

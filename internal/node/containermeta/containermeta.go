@@ -52,11 +52,19 @@ type Reconciler struct {
 	Recorder record.EventRecorder
 	// Env is the gate InPlaceUpdateEnvFromMetadata: hashes of environments, and restarts.
 	Env bool
+	// AllowPreStopHost lets HTTP hooks name a host (--allow-prestop-host).
+	AllowPreStopHost bool
 	// FirstDelay is firstDelay unless set.
 	FirstDelay time.Duration
 
 	mu       sync.Mutex
-	outdated map[types.NamespacedName]map[string]*attempt // by pod and name of the container
+	outdated map[types.NamespacedName]*attempts
+}
+
+// attempts are those of one pod, by name of the container.
+type attempts struct {
+	pod types.UID
+	of  map[string]*attempt
 }
 
 // attempt is when an outdated container is to be stopped. One that comes back outdated, because the kubelet did not know
@@ -84,6 +92,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if p.DeletionTimestamp != nil || !Concerns(p) {
+		r.forget(req.NamespacedName)
 		return reconcile.Result{}, nil
 	}
 	statuses := containersOf(p)
@@ -269,10 +278,14 @@ func (r *Reconciler) restartOutdated(ctx context.Context, rt *cri.Runtime, p *co
 		c := newest[m.Name]
 		spec := specOf(p, m.Name)
 		hash := m.Hashes.ExtractedEnvFromMetadataHash
-		if c == nil || spec == nil || hash == 0 || hash == inplace.EnvHash(spec, p) || c.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
+		if c == nil || spec == nil || hash == 0 || c.State != runtimeapi.ContainerState_CONTAINER_RUNNING {
 			continue
 		}
-		a := r.attemptFor(key, m)
+		if hash == inplace.EnvHash(spec, p) {
+			r.settle(key, m.Name)
+			continue
+		}
+		a := r.attemptFor(key, p.UID, m)
 		wait := time.Until(a.at)
 		// The kubelet is about to restart a container with another image; it will have the new environment, too (A-W4).
 		if image := c.GetImage().GetUserSpecifiedImage(); image != "" && image != spec.Image {
@@ -289,24 +302,35 @@ func (r *Reconciler) restartOutdated(ctx context.Context, rt *cri.Runtime, p *co
 }
 
 // attemptFor returns when a container is to be stopped. Only the one reconcile of its pod changes it.
-func (r *Reconciler) attemptFor(key types.NamespacedName, m pub.RuntimeContainerMeta) *attempt {
+func (r *Reconciler) attemptFor(key types.NamespacedName, uid types.UID, m pub.RuntimeContainerMeta) *attempt {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.outdated == nil {
-		r.outdated = map[types.NamespacedName]map[string]*attempt{}
+		r.outdated = map[types.NamespacedName]*attempts{}
 	}
-	if r.outdated[key] == nil {
-		r.outdated[key] = map[string]*attempt{}
+	if r.outdated[key] == nil || r.outdated[key].pod != uid {
+		r.outdated[key] = &attempts{pod: uid, of: map[string]*attempt{}}
 	}
-	a := r.outdated[key][m.Name]
+	a := r.outdated[key].of[m.Name]
 	if a == nil {
 		a = &attempt{delay: cmp.Or(r.FirstDelay, firstDelay)}
-		r.outdated[key][m.Name] = a
+		r.outdated[key].of[m.Name] = a
 	}
 	if a.id != m.ContainerID {
 		a.id, a.at = m.ContainerID, time.Now().Add(a.delay)
 	}
 	return a
+}
+
+// settle forgets a container that is up to date.
+func (r *Reconciler) settle(key types.NamespacedName, name string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if of := r.outdated[key]; of != nil {
+		if delete(of.of, name); len(of.of) == 0 {
+			delete(r.outdated, key)
+		}
+	}
 }
 
 func (r *Reconciler) forget(key types.NamespacedName) {
@@ -323,7 +347,7 @@ func (r *Reconciler) stop(ctx context.Context, rt *cri.Runtime, p *corev1.Pod, m
 	}
 	tell(corev1.EventTypeNormal, "Killing", fmt.Sprintf("Stopping containerID %s by container meta restarter", m.ContainerID))
 	s := &restart.Stop{
-		Runtime: rt, ID: c.Id, PodIP: p.Status.PodIP, GraceSeconds: graceOf(c),
+		Runtime: rt, ID: c.Id, PodIP: p.Status.PodIP, GraceSeconds: graceOf(c), AllowHost: r.AllowPreStopHost,
 		OnHookFailure: func(err error) {
 			tell(corev1.EventTypeWarning, "FailedPreStopHook", "PreStop hook failed: "+err.Error())
 		},

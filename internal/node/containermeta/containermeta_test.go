@@ -5,6 +5,9 @@ package containermeta
 import (
 	"context"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"testing"
 	"time"
 
@@ -234,6 +237,87 @@ func TestRestart(t *testing.T) {
 		n.look()
 		if len(n.cri.Execs()) != before || len(n.cri.Stops()) != 1 {
 			t.Errorf("execs %v, stops %v", n.cri.Execs(), n.cri.Stops())
+		}
+	})
+}
+
+// A hook that names a host is sent there only if the operator allows it.
+func TestRestartHookHost(t *testing.T) {
+	for _, allowed := range []bool{false, true} {
+		called := 0
+		server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { called++ }))
+		p := fedPod("a")
+		p.Status.Conditions[0].Status, p.Status.PodIP = corev1.ConditionFalse, "192.0.2.1"
+		p.Annotations["v"] = "bar"
+		n := newNode(t, true, p)
+		n.r.AllowPreStopHost = allowed
+		n.cri.Run("uid", "a", "a0", 0, map[string]string{cri.AnnotationPreStop: fmt.Sprintf(`{"httpGet":{"host":"127.0.0.1","port":%d}}`, server.Listener.Addr().(*net.TCPAddr).Port)})
+		for len(n.cri.Stops()) == 0 {
+			n.look()
+		}
+		server.Close()
+		if (called == 1) != allowed {
+			t.Errorf("allowed %v: called %d times", allowed, called)
+		}
+	}
+}
+
+// What is known of outdated containers is forgotten with the pod, another pod of its name starts anew, and so does a
+// container that was up to date.
+func TestRestartForgets(t *testing.T) {
+	outdated := func(t *testing.T) *node {
+		p := fedPod("a")
+		p.Status.Conditions[0].Status = corev1.ConditionFalse
+		p.Annotations["v"] = "bar"
+		n := newNode(t, true, p)
+		n.r.FirstDelay = time.Hour
+		n.cri.Run("uid", "a", "a0", 0, nil)
+		n.look()
+		if len(n.r.outdated) != 1 {
+			t.Fatalf("remembers %v", n.r.outdated)
+		}
+		return n
+	}
+	key := client.ObjectKey{Namespace: "ns", Name: "p"}
+	reconciled := func(n *node) int {
+		n.Helper()
+		if _, err := n.r.Reconcile(context.Background(), reconcile.Request{NamespacedName: key}); err != nil {
+			n.Fatal(err)
+		}
+		return len(n.r.outdated)
+	}
+	t.Run("deleting", func(t *testing.T) {
+		n := outdated(t)
+		n.update(n.look(), func(p *corev1.Pod) { p.Finalizers = []string{"x/y"} })
+		if err := n.Delete(context.Background(), n.look()); err != nil {
+			t.Fatal(err)
+		}
+		if reconciled(n) != 0 {
+			t.Errorf("remembers %v", n.r.outdated)
+		}
+	})
+	t.Run("not ours any more", func(t *testing.T) {
+		n := outdated(t)
+		n.update(n.look(), func(p *corev1.Pod) { p.OwnerReferences = nil })
+		if reconciled(n) != 0 {
+			t.Errorf("remembers %v", n.r.outdated)
+		}
+	})
+	t.Run("up to date", func(t *testing.T) {
+		n := outdated(t)
+		n.update(n.look(), func(p *corev1.Pod) { p.Annotations["v"] = "foo" })
+		if reconciled(n) != 0 {
+			t.Errorf("remembers %v", n.r.outdated)
+		}
+	})
+	t.Run("another pod", func(t *testing.T) {
+		n := outdated(t)
+		first := n.r.attemptFor(key, "uid", pub.RuntimeContainerMeta{Name: "a"})
+		if again := n.r.attemptFor(key, "uid", pub.RuntimeContainerMeta{Name: "a"}); again != first {
+			t.Error("the same pod starts anew")
+		}
+		if other := n.r.attemptFor(key, "other", pub.RuntimeContainerMeta{Name: "a"}); other == first {
+			t.Error("the other pod goes on")
 		}
 	})
 }

@@ -5,6 +5,7 @@ package images
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -74,7 +75,7 @@ func (k *Keyring) For(ctx context.Context, image reference.Image, refs []appsv1b
 	if err != nil {
 		return nil, problem, fmt.Errorf("pull secrets of %s: %w", image.Name, err)
 	}
-	ofNode, _ := k.node.Lookup(image.Name)
+	ofNode, _ := k.node.Lookup(reference.FullName(image.Name))
 	for i := range ofNode {
 		found = append(found, ofNode[i].AuthConfig)
 	}
@@ -147,7 +148,15 @@ func (k *Keyring) get(ctx context.Context, key types.NamespacedName, owners []co
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.known[key] = knownSecret{s, time.Now()}
+	time.AfterFunc(secretLife, k.expire)
 	return s, nil
+}
+
+// expire drops secrets that are not used any more: they must not stay in memory (security 5.3.3).
+func (k *Keyring) expire() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	maps.DeleteFunc(k.known, func(_ types.NamespacedName, s knownSecret) bool { return time.Since(s.at) >= secretLife })
 }
 
 // Forget implements Credentials.

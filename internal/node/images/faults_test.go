@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/imagepull/reference"
 	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/node/cri/fakecri"
 )
@@ -74,7 +75,7 @@ func TestFaults(t *testing.T) {
 			<-ctx.Done() // each attempt is given up, and the runtime told so
 			return ctx.Err()
 		}}, 0, withPolicy(1, 1))
-		a.ends("deadline exceeded", 2)
+		a.ends("DeadlineExceeded", 2)
 		running.Wait()
 	})
 	t.Run("wrong credentials", func(t *testing.T) {
@@ -206,6 +207,27 @@ providers:
 			t.Error("accepted")
 		}
 	})
+	t.Run("an image of Docker Hub has its full name", func(t *testing.T) {
+		asked := filepath.Join(dir, "asked")
+		write("hub", `#!/bin/sh
+cat > '`+asked+`'
+echo '{"kind":"CredentialProviderResponse","apiVersion":"credentialprovider.kubelet.k8s.io/v1","cacheKeyType":"Image","auth":{"docker.io":{"username":"robot","password":"pw"}}}'
+`, 0o700)
+		plugins, err := LoadPlugins(write("hub.yaml", `apiVersion: kubelet.config.k8s.io/v1
+kind: CredentialProviderConfig
+providers: [{name: hub, matchImages: [docker.io], defaultCacheDuration: 1m, apiVersion: credentialprovider.kubelet.k8s.io/v1}]
+`, 0o600), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		logins, _, err := NewKeyring(nil, "config", plugins).For(t.Context(), reference.Image{Name: "nginx", Tag: "1"}, nil, nil)
+		if err != nil || len(logins) != 1 || logins[0].Username != "robot" {
+			t.Errorf("logins %v, %v", logins, err)
+		}
+		if got, err := os.ReadFile(asked); err != nil || !strings.Contains(string(got), `"image":"docker.io/library/nginx"`) {
+			t.Errorf("asked %s, %v", got, err)
+		}
+	})
 	t.Run("S_node_agent_14", func(t *testing.T) {
 		plugins, err := LoadPlugins(config(""), dir)
 		if err != nil {
@@ -232,4 +254,13 @@ providers:
 			t.Errorf("ran %q times (%v)", ran, err)
 		}
 	})
+}
+
+func TestAllowedRegistries(t *testing.T) {
+	p := &Puller{Options: Options{AllowedRegistries: []string{"docker.io/library", "reg.example.com/team/"}}}
+	for image, want := range map[string]bool{"nginx": true, "foo/bar": false, "library.example.com/nginx": false, "reg.example.com/team/app": true, "reg.example.com/teams/app": false} {
+		if got := p.allowed(image); got != want {
+			t.Errorf("%s: %v", image, got)
+		}
+	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -257,6 +258,35 @@ func TestCredentials(t *testing.T) {
 	if m := n.Status.ImageStatuses["reg.example.com/app"].Tags[0].Message; !strings.Contains(m, "gone not found") {
 		t.Errorf("message %q", m)
 	}
+}
+
+// A secret is not kept in memory for longer than it is used.
+func TestCredentialsExpire(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "config", Name: "s"}}
+		k := NewKeyring(fake.NewClientBuilder().WithObjects(s).Build(), "config", nil)
+		get := func() {
+			t.Helper()
+			if _, err := k.get(t.Context(), client.ObjectKeyFromObject(s), nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		get()
+		time.Sleep(secretLife - time.Second) // of the bubble's clock
+		if len(k.known) != 1 {
+			t.Error("forgotten at once")
+		}
+		k.Forget()
+		get()
+		time.Sleep(2 * time.Second)
+		if len(k.known) != 1 {
+			t.Error("forgotten with the one before")
+		}
+		time.Sleep(secretLife)
+		if len(k.known) != 0 {
+			t.Error("still known")
+		}
+	})
 }
 
 // A secret that was read before a job came is read again for that job, although it is remembered.

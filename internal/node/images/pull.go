@@ -40,8 +40,8 @@ type pull struct {
 	entry  appsv1beta1.ImageSpec
 	tag    appsv1beta1.ImageTagSpec
 	task   *task
-	pulled bool // rather than found
-	slot   bool // is held
+	pulled bool   // rather than found
+	ticket ticket // of the slot that is waited for or held; nil for none
 }
 
 // run waits for a slot, pulls, and reports, unless ctx ends before.
@@ -88,20 +88,22 @@ func (j *pull) run(ctx context.Context) {
 	p.wake(j.node)
 }
 
+// acquire waits for the slot that was asked for.
 func (j *pull) acquire(ctx context.Context) error {
-	if s := j.puller.slots; s != nil {
-		if err := s.Acquire(ctx, 1); err != nil {
-			return err
-		}
-		j.slot = true
+	if j.ticket == nil {
+		return nil
 	}
-	return nil
+	err := j.puller.slots.wait(ctx, j.ticket)
+	if err != nil {
+		j.ticket = nil
+	}
+	return err
 }
 
 func (j *pull) release() {
-	if j.slot {
-		j.puller.slots.Release(1)
-		j.slot = false
+	if j.ticket != nil {
+		j.puller.slots.release()
+		j.ticket = nil
 	}
 }
 
@@ -111,6 +113,9 @@ func (j *pull) wait(ctx context.Context, reason string, d time.Duration) error {
 	j.release()
 	if err := sleep(ctx, d); err != nil {
 		return err
+	}
+	if j.puller.slots != nil {
+		j.ticket = j.puller.slots.ask()
 	}
 	return j.acquire(ctx)
 }

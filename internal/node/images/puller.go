@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	"golang.org/x/time/rate"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -41,7 +40,7 @@ type Options struct {
 	Recorder    record.EventRecorder
 	// MaxWorkers bounds the pulls at once; 0 or less means no bound.
 	MaxWorkers int
-	// AllowedRegistries are prefixes of names that may be pulled, empty for all.
+	// AllowedRegistries are hosts, perhaps with the beginning of a path, that may be pulled from; empty for all.
 	AllowedRegistries []string
 	// MinFreePercent of the filesystem of images must be free for a pull to begin; 0 for no such condition.
 	MinFreePercent int
@@ -57,7 +56,7 @@ type Options struct {
 // slot, tries, and announces its end.
 type Puller struct {
 	Options
-	slots   *semaphore.Weighted
+	slots   *slots // nil for no bound
 	limiter *rate.Limiter
 	// Wake is a source of events for the controller: it carries the NodeImage when a task changed.
 	Wake chan event.TypedGenericEvent[*appsv1beta1.NodeImage]
@@ -98,7 +97,7 @@ func New(o Options) *Puller {
 		Wake:    make(chan event.TypedGenericEvent[*appsv1beta1.NodeImage], 1),
 	}
 	if o.MaxWorkers > 0 {
-		p.slots = semaphore.NewWeighted(int64(o.MaxWorkers))
+		p.slots = &slots{free: o.MaxWorkers}
 	}
 	if p.Delay == 0 {
 		p.Delay = time.Second
@@ -210,6 +209,9 @@ func (p *Puller) start(n *appsv1beta1.NodeImage, key taskKey, entry appsv1beta1.
 	p.tasks[key] = t
 	p.mu.Unlock()
 	job := &pull{puller: p, node: n.DeepCopy(), image: reference.Image{Name: key.name, Tag: key.tag}, entry: *entry.DeepCopy(), tag: *tag.DeepCopy(), task: t}
+	if p.slots != nil {
+		job.ticket = p.slots.ask()
+	}
 	p.wg.Add(1)
 	go func() {
 		defer p.wg.Done()
@@ -290,6 +292,7 @@ func (p *Puller) allowed(image string) bool {
 	if len(p.AllowedRegistries) == 0 {
 		return true
 	}
+	image = reference.FullName(image)
 	return slices.ContainsFunc(p.AllowedRegistries, func(prefix string) bool {
 		return image == prefix || strings.HasPrefix(image, strings.TrimSuffix(prefix, "/")+"/")
 	})

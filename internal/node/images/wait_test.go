@@ -114,8 +114,8 @@ func TestBroker(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.until("waiting for files", waitsFor("waiting for credentials: the manager's CA"))
+	write(credentials.TokenFile, "hunter1\n") // first: half a CA is none, but half a token is sent
 	write(credentials.CAFile, string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: server.Certificate().Raw})))
-	write(credentials.TokenFile, "hunter1\n")
 	a.until("waiting for a better answer", waitsFor("the manager answers 403"))
 	a.until("the public one needs no answer", func(n *appsv1beta1.NodeImage) bool { return n.Status.Succeeded == 1 })
 	status.Store(http.StatusOK)

@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -188,13 +190,13 @@ func (r *Reconciler) round(ctx context.Context, crr *appsv1beta1.ContainerRecrea
 	if err != nil || p == nil && r.Pods != nil {
 		return reconcile.Result{RequeueAfter: safetyPoll}, err // the manager ends requests of pods that are gone
 	}
-	current, err := r.observe(ctx, rt, uid)
+	current, err := r.observe(ctx, rt, crr, uid)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
 	look := &pass{crr: crr, current: current, now: time.Now()}
 	if p != nil {
-		look.restartPolicy = p.Spec.RestartPolicy
+		look.spec = &p.Spec
 	}
 	s := plan(look)
 	switch {
@@ -286,14 +288,10 @@ func (r *Reconciler) stopOne(ctx context.Context, crr *appsv1beta1.ContainerRecr
 	}
 	if p != nil { // what the node itself knows of the pod counts more than what the request says
 		s.PodIP = p.Status.PodIP
-		for _, list := range [][]corev1.Container{p.Spec.InitContainers, p.Spec.Containers} {
-			for i := range list {
-				if list[i].Name == c.Name {
-					s.PreStop, s.Ports = nil, list[i].Ports
-					if list[i].Lifecycle != nil {
-						s.PreStop = list[i].Lifecycle.PreStop
-					}
-				}
+		if known := containerOf(&p.Spec, c.Name); known != nil {
+			s.PreStop, s.Ports = nil, known.Ports
+			if known.Lifecycle != nil {
+				s.PreStop = known.Lifecycle.PreStop
 			}
 		}
 	} else if sandbox, err := rt.PodSandboxStatus(ctx, now.PodSandboxId, false); err == nil {
@@ -318,18 +316,30 @@ func (r *Reconciler) pod(ctx context.Context, crr *appsv1beta1.ContainerRecreate
 	return p, nil
 }
 
-func (r *Reconciler) observe(ctx context.Context, rt *cri.Runtime, uid string) (map[string]observed, error) {
+// observe returns the request's containers as the runtime knows them, without those that it does not.
+func (r *Reconciler) observe(ctx context.Context, rt *cri.Runtime, crr *appsv1beta1.ContainerRecreateRequest, uid string) (map[string]observed, error) {
 	newest, err := cri.OfPod(ctx, rt, uid)
 	if err != nil {
 		return nil, err
 	}
-	out := make(map[string]observed, len(newest))
-	for name, c := range newest {
-		o := observed{container: c}
-		if resp, err := rt.ContainerStatus(ctx, c.Id, false); err == nil && resp.Status != nil {
-			o.startedAt, o.exitCode = time.Unix(0, resp.Status.StartedAt), resp.Status.ExitCode
+	out := make(map[string]observed, len(crr.Spec.Containers))
+	for i := range crr.Spec.Containers {
+		name := crr.Spec.Containers[i].Name
+		c := newest[name]
+		if c == nil {
+			continue
 		}
-		out[name] = o
+		resp, err := rt.ContainerStatus(ctx, c.Id, false)
+		if status.Code(err) == codes.NotFound {
+			continue // removed since it was listed
+		}
+		if err == nil && resp.Status == nil {
+			err = errors.New("the runtime tells nothing of it")
+		}
+		if err != nil { // neither its exit code nor its start may be guessed
+			return nil, fmt.Errorf("status of container %s of pod %s: %w", name, uid, err)
+		}
+		out[name] = observed{container: c, startedAt: time.Unix(0, resp.Status.StartedAt), exitCode: resp.Status.ExitCode}
 	}
 	return out, nil
 }

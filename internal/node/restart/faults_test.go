@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -68,7 +70,11 @@ func TestWithdrawal(t *testing.T) {
 				}
 				done <- nil
 			}()
-			<-begun
+			select {
+			case <-begun:
+			case err := <-done:
+				t.Fatalf("no hook ran: %v", err)
+			}
 			q := workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[reconcile.Request]())
 			t.Cleanup(q.ShutDown)
 			withdraw(n, n.get("r"), q)
@@ -175,6 +181,44 @@ func TestFaults(t *testing.T) {
 		n.rounds()
 		n.stops("a0 10")
 	})
+}
+
+// What the runtime does not tell of a container is not made up: not that it started long ago, nor how it exited.
+func TestUnknownStatus(t *testing.T) {
+	for name, tc := range map[string]struct {
+		policy corev1.RestartPolicy
+		least  int32
+		exit   bool
+	}{
+		"start":     {corev1.RestartPolicyAlways, 60, false},
+		"exit code": {corev1.RestartPolicyOnFailure, 0, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := runtimeWith("a")
+			why := status.Error(codes.Unavailable, "busy")
+			server.OnStatus = func(string) error { return why }
+			server.Run("uid", "a", "a1", 1, nil)
+			if tc.exit {
+				server.Exit("a1")
+			}
+			p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "uid"}, Spec: corev1.PodSpec{NodeName: "n", RestartPolicy: tc.policy}}
+			n := newNode(t, server, p, request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) { s.Strategy.MinStartedSeconds = tc.least }, "a"))
+			n.r.Pods = n.Client
+			n.snapshot("r", "a=a1")
+			if err := n.once(); err != nil { // to Recreating
+				t.Fatal(err)
+			}
+			for range 3 {
+				if err := n.once(); err == nil || !strings.Contains(err.Error(), "busy") {
+					t.Errorf("error %v: the queue must back off", err)
+				}
+			}
+			n.expect("r", "Recreating")
+			why = status.Error(codes.NotFound, "removed")
+			n.rounds()
+			n.expect("r", "Recreating a:Pending")
+		})
+	}
 }
 
 // The manager ends a request while the agent is about to take it up: it stays ended. Other writes of the manager's don't

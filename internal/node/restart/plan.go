@@ -36,9 +36,9 @@ type observed struct {
 type pass struct {
 	crr     *appsv1beta1.ContainerRecreateRequest
 	current map[string]observed
-	// restartPolicy is the pod's; empty if it is not known.
-	restartPolicy corev1.RestartPolicy
-	now           time.Time
+	// spec is the pod's; nil if it is not known.
+	spec *corev1.PodSpec
+	now  time.Time
 }
 
 type (
@@ -145,7 +145,7 @@ func (p *pass) stateOf(i int) (state, time.Duration) {
 		st.Message = ""
 	}
 	if now.container.State == runtimeapi.ContainerState_CONTAINER_EXITED {
-		if p.staysDown(now) {
+		if p.staysDown(c.Name, now.exitCode) {
 			st.Phase, st.Message = succeeded, "stopped, will not be restarted"
 			return st, 0
 		}
@@ -184,9 +184,33 @@ func (p *pass) settled(st state, now observed) (state, time.Duration) {
 	return st, 0
 }
 
-// staysDown says whether the kubelet leaves an exited container alone (W5).
-func (p *pass) staysDown(now observed) bool {
-	return p.restartPolicy == corev1.RestartPolicyNever || p.restartPolicy == corev1.RestartPolicyOnFailure && now.exitCode == 0
+// staysDown says whether the kubelet leaves an exited container alone (W5). A container's own policy, such as that of a
+// sidecar among the init containers, counts more than the pod's, and its rules more than that.
+func (p *pass) staysDown(name string, exitCode int32) bool {
+	if p.spec == nil {
+		return false
+	}
+	policy := p.spec.RestartPolicy
+	if c := containerOf(p.spec, name); c != nil && c.RestartPolicy != nil {
+		if slices.ContainsFunc(c.RestartPolicyRules, func(r corev1.ContainerRestartRule) bool {
+			return r.ExitCodes != nil && slices.Contains(r.ExitCodes.Values, exitCode) == (r.ExitCodes.Operator == corev1.ContainerRestartRuleOnExitCodesOpIn)
+		}) {
+			return false
+		}
+		policy = corev1.RestartPolicy(*c.RestartPolicy)
+	}
+	return policy == corev1.RestartPolicyNever || policy == corev1.RestartPolicyOnFailure && exitCode == 0
+}
+
+func containerOf(spec *corev1.PodSpec, name string) *corev1.Container {
+	for _, list := range [][]corev1.Container{spec.InitContainers, spec.Containers} {
+		for i := range list {
+			if list[i].Name == name {
+				return &list[i]
+			}
+		}
+	}
+	return nil
 }
 
 func (p *pass) force() bool { return p.crr.Spec.Strategy != nil && p.crr.Spec.Strategy.ForceRecreate }

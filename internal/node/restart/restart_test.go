@@ -6,6 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +20,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/record"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -284,6 +290,38 @@ func TestRounds(t *testing.T) {
 	})
 }
 
+// Whether the kubelet brings a container back is first said by its own policy, then by the pod's.
+func TestStaysDown(t *testing.T) {
+	never, always, onFailure := corev1.ContainerRestartPolicyNever, corev1.ContainerRestartPolicyAlways, corev1.ContainerRestartPolicyOnFailure
+	on := func(operator corev1.ContainerRestartRuleOnExitCodesOperator) []corev1.ContainerRestartRule {
+		return []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleActionRestart,
+			ExitCodes: &corev1.ContainerRestartRuleOnExitCodes{Operator: operator, Values: []int32{42}}}}
+	}
+	spec := &corev1.PodSpec{
+		RestartPolicy:  corev1.RestartPolicyNever,
+		InitContainers: []corev1.Container{{Name: "sidecar", RestartPolicy: &always}},
+		Containers: []corev1.Container{{Name: "plain"}, {Name: "own", RestartPolicy: &onFailure},
+			{Name: "in", RestartPolicy: &never, RestartPolicyRules: on(corev1.ContainerRestartRuleOnExitCodesOpIn)},
+			{Name: "notin", RestartPolicy: &never, RestartPolicyRules: on(corev1.ContainerRestartRuleOnExitCodesOpNotIn)}},
+	}
+	for name, want := range map[string][3]bool{ // with exit codes 0, 1, 42
+		"plain": {true, true, true}, "sidecar": {}, "own": {true, false, false}, "in": {true, true, false}, "notin": {false, false, true},
+	} {
+		p := &pass{spec: spec}
+		if got := [3]bool{p.staysDown(name, 0), p.staysDown(name, 1), p.staysDown(name, 42)}; got != want {
+			t.Errorf("%s: %v, want %v", name, got, want)
+		}
+	}
+	t.Run("a request for a sidecar waits for the new one", func(t *testing.T) {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "p", UID: "uid"}, Spec: *spec.DeepCopy()}
+		p.Spec.NodeName = "n"
+		n := newNode(t, runtimeWith("sidecar"), request("r", nil, "sidecar"), p)
+		n.r.Pods = n.Client
+		n.rounds()
+		n.expect("r", "Recreating sidecar:Recreating")
+	})
+}
+
 func TestGracePeriod(t *testing.T) {
 	hook := &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"sleep"}}}
 	for name, tc := range map[string]struct {
@@ -330,9 +368,26 @@ func TestGracePeriod(t *testing.T) {
 			t.Errorf("events %q, %q", first, second)
 		}
 	})
+	t.Run("a hook is sent as the kubelet sends it", func(t *testing.T) {
+		for path, want := range map[string]string{"/shutdown?now": "/shutdown?now", "shutdown": "/shutdown", "": "/"} {
+			var got string
+			handler := http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { got = r.RequestURI })
+			for scheme, server := range map[corev1.URIScheme]*httptest.Server{
+				corev1.URISchemeHTTP: httptest.NewServer(handler), corev1.URISchemeHTTPS: httptest.NewTLSServer(handler)} {
+				server.Config.ErrorLog = log.New(io.Discard, "", 0)
+				port := server.Listener.Addr().(*net.TCPAddr).Port
+				got = ""
+				err := (&Stop{PodIP: "127.0.0.1"}).get(t.Context(), &corev1.HTTPGetAction{Scheme: scheme, Port: intstr.FromInt(port), Path: path})
+				server.Close()
+				if err != nil || got != want {
+					t.Errorf("%s %q: got %q, %v", scheme, path, got, err)
+				}
+			}
+		}
+	})
 	t.Run("a hook goes to the pod only", func(t *testing.T) {
 		s := &Stop{PodIP: "10.0.0.1"}
-		for _, h := range []corev1.HTTPGetAction{{Host: "169.254.169.254"}, {Path: "//evil"}, {HTTPHeaders: []corev1.HTTPHeader{{Name: "host", Value: "x"}}}} {
+		for _, h := range []corev1.HTTPGetAction{{Host: "169.254.169.254"}, {Path: "//evil"}, {Path: "http://evil/x"}, {HTTPHeaders: []corev1.HTTPHeader{{Name: "host", Value: "x"}}}} {
 			if err := s.get(context.Background(), &h); err == nil || !strings.Contains(err.Error(), "not allowed") {
 				t.Errorf("%+v: %v", h, err)
 			}

@@ -33,8 +33,9 @@ type Server struct {
 	OnPull func(context.Context, *runtimeapi.PullImageRequest) error
 	OnStop func(*runtimeapi.StopContainerRequest) error
 	OnExec func(*runtimeapi.ExecSyncRequest) (*runtimeapi.ExecSyncResponse, error)
-	// OnList lets listing containers fail.
-	OnList func() error
+	// OnList and OnStatus let listing containers, and telling of one, fail.
+	OnList   func() error
+	OnStatus func(id string) error
 	// NoCRI makes ImageFsInfo answer Unimplemented, as a runtime without CRI v1 does.
 	NoCRI bool
 
@@ -154,7 +155,7 @@ func (s *Server) Run(podUID, name, id string, restarts int, annotations map[stri
 		s.states = map[string]*runtimeapi.ContainerStatus{}
 	}
 	s.states[id] = &runtimeapi.ContainerStatus{Id: id, Labels: labels, Annotations: a, CreatedAt: now, StartedAt: now,
-		Metadata: &runtimeapi.ContainerMetadata{Name: name}, State: runtimeapi.ContainerState_CONTAINER_RUNNING, Image: &runtimeapi.ImageSpec{}, ImageRef: "ref"}
+		Metadata: &runtimeapi.ContainerMetadata{Name: name}, State: runtimeapi.ContainerState_CONTAINER_RUNNING, Image: &runtimeapi.ImageSpec{Image: "image"}, ImageRef: "ref"}
 }
 
 // Remove makes the runtime forget a container.
@@ -244,6 +245,11 @@ func (s *Server) ListContainers(_ context.Context, r *runtimeapi.ListContainersR
 
 // ContainerStatus implements the RuntimeService.
 func (s *Server) ContainerStatus(_ context.Context, r *runtimeapi.ContainerStatusRequest) (*runtimeapi.ContainerStatusResponse, error) {
+	if s.OnStatus != nil {
+		if err := s.OnStatus(r.ContainerId); err != nil {
+			return nil, err
+		}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	st, ok := s.states[r.ContainerId]
