@@ -574,7 +574,8 @@ func nothingHeld(t *testing.T) {
 	// The process beside the cluster has ended, as the Deployment's would when it is scaled to nothing.
 	out, err := hook(t, "kruise-helm-hook")("-finish")
 	if err != nil || !strings.Contains(out, "1 ImagePullJobs have lost their finalizer") {
-		t.Fatalf("%v: %s", err, out)
+		_ = kube.Get(t.Context(), client.ObjectKeyFromObject(job), job)
+		t.Fatalf("%v: %s\n%+v", err, out, job)
 	}
 	must(t, kube.Get(t.Context(), client.ObjectKeyFromObject(job), job))
 	if len(job.Finalizers) != 0 {
