@@ -81,17 +81,20 @@ func answerPulls(t *testing.T) error {
 	}
 	for i := range list.Items {
 		n := &list.Items[i]
-		status := v1beta1.NodeImageStatus{ImageStatuses: map[string]v1beta1.ImageStatus{}}
+		status, news := v1beta1.NodeImageStatus{ImageStatuses: map[string]v1beta1.ImageStatus{}}, false
 		for name, entry := range n.Spec.Images {
 			var tags []v1beta1.ImageTagStatus
 			for _, tag := range entry.Tags {
 				status.Desired++
 				status.Succeeded++
 				tags = append(tags, v1beta1.ImageTagStatus{Tag: tag.Tag, Version: tag.Version, Phase: v1beta1.ImagePhaseSucceeded, CompletionTime: new(metav1.Now())})
+				news = news || !slices.ContainsFunc(n.Status.ImageStatuses[name].Tags, func(s v1beta1.ImageTagStatus) bool {
+					return s.Tag == tag.Tag && s.Version == tag.Version && s.Phase == v1beta1.ImagePhaseSucceeded
+				})
 			}
 			status.ImageStatuses[name] = v1beta1.ImageStatus{Tags: tags}
 		}
-		if n.Status.Succeeded == status.Desired {
+		if !news { // another job may have asked for the same image before
 			continue
 		}
 		n.Status = status
