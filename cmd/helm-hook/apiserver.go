@@ -12,6 +12,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -114,4 +115,29 @@ func (a *apiserver) do(ctx context.Context, method, path string, body, into any)
 		return fmt.Errorf("%s %s: %w", method, path, err)
 	}
 	return nil
+}
+
+// pageSize is how many objects are listed at once.
+const pageSize = 500
+
+// listed is what the hooks look at of an object in a list.
+type listed struct {
+	Metadata struct {
+		Namespace       string   `json:"namespace"`
+		Name            string   `json:"name"`
+		ResourceVersion string   `json:"resourceVersion"`
+		Finalizers      []string `json:"finalizers"`
+	} `json:"metadata"`
+}
+
+// page lists objects of a kind from token on, which is empty for the first page. next is empty after the last one.
+func (a *apiserver) page(ctx context.Context, kind, token string) (items []listed, next string, err error) {
+	var page struct {
+		Metadata struct {
+			Continue string `json:"continue"`
+		} `json:"metadata"`
+		Items []listed `json:"items"`
+	}
+	err = a.do(ctx, http.MethodGet, fmt.Sprintf("%s?limit=%d&continue=%s", kind, pageSize, url.QueryEscape(token)), nil, &page)
+	return page.Items, page.Metadata.Continue, err
 }

@@ -19,43 +19,27 @@ const (
 	requestFinalizer = "crr.apps.kruise.io/unready-acquired"
 )
 
-// held is an object with a finalizer of ours.
-type held struct {
-	Metadata struct {
-		Namespace       string   `json:"namespace"`
-		Name            string   `json:"name"`
-		ResourceVersion string   `json:"resourceVersion"`
-		Finalizers      []string `json:"finalizers"`
-	} `json:"metadata"`
-}
-
-func (h held) path(resource string) string {
-	return "/apis/apps.kruise.io/v1beta1/namespaces/" + h.Metadata.Namespace + "/" + resource + "/" + h.Metadata.Name
+func (l listed) path(resource string) string {
+	return "/apis/apps.kruise.io/v1beta1/namespaces/" + l.Metadata.Namespace + "/" + resource + "/" + l.Metadata.Name
 }
 
 // holding lists the objects of a kind that carry a finalizer. A kind that is not installed has none.
-func holding(ctx context.Context, at *apiserver, resource, finalizer string) ([]held, error) {
-	var out []held
+func holding(ctx context.Context, at *apiserver, resource, finalizer string) ([]listed, error) {
+	var out []listed
 	for token := ""; ; {
-		var page struct {
-			Metadata struct {
-				Continue string `json:"continue"`
-			} `json:"metadata"`
-			Items []held `json:"items"`
-		}
-		err := at.do(ctx, http.MethodGet, fmt.Sprintf("/apis/apps.kruise.io/v1beta1/%s?limit=%d&continue=%s", resource, pageSize, url.QueryEscape(token)), nil, &page)
+		items, next, err := at.page(ctx, "/apis/apps.kruise.io/v1beta1/"+resource, token)
 		switch {
 		case answered(err, http.StatusNotFound):
 			return nil, nil
 		case err != nil:
 			return nil, err
 		}
-		for _, item := range page.Items {
+		for _, item := range items {
 			if slices.Contains(item.Metadata.Finalizers, finalizer) {
 				out = append(out, item)
 			}
 		}
-		if token = page.Metadata.Continue; token == "" {
+		if token = next; token == "" {
 			return out, nil
 		}
 	}
@@ -118,11 +102,11 @@ func endRequests(ctx context.Context, at *apiserver, out io.Writer) error {
 }
 
 // release takes a finalizer off an object.
-func release(ctx context.Context, at *apiserver, h held, resource, finalizer string) error {
+func release(ctx context.Context, at *apiserver, l listed, resource, finalizer string) error {
 	for {
-		left := slices.DeleteFunc(slices.Clone(h.Metadata.Finalizers), func(f string) bool { return f == finalizer })
-		err := at.do(ctx, http.MethodPatch, h.path(resource), map[string]any{
-			"metadata": map[string]any{"resourceVersion": h.Metadata.ResourceVersion, "finalizers": left},
+		left := slices.DeleteFunc(slices.Clone(l.Metadata.Finalizers), func(f string) bool { return f == finalizer })
+		err := at.do(ctx, http.MethodPatch, l.path(resource), map[string]any{
+			"metadata": map[string]any{"resourceVersion": l.Metadata.ResourceVersion, "finalizers": left},
 		}, &struct{}{})
 		if answered(err, http.StatusNotFound) {
 			return nil
@@ -130,7 +114,7 @@ func release(ctx context.Context, at *apiserver, h held, resource, finalizer str
 		if !answered(err, http.StatusConflict) {
 			return err
 		}
-		if err := at.do(ctx, http.MethodGet, h.path(resource), nil, &h); err != nil {
+		if err := at.do(ctx, http.MethodGet, l.path(resource), nil, &l); err != nil {
 			return err
 		}
 	}

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -16,9 +15,6 @@ import (
 
 // migrateGroups are the API groups whose objects are migrated.
 var migrateGroups = []string{"apps.kruise.io", "policy.kruise.io"}
-
-// pageSize is how many objects are listed at once.
-const pageSize = 500
 
 // definition is what migration looks at in a CustomResourceDefinition.
 type definition struct {
@@ -93,19 +89,7 @@ func (d definition) migrate(ctx context.Context, at *apiserver) (written int, er
 	base := "/apis/" + d.Spec.Group + "/" + d.storage()
 	var resisting []error
 	for token := ""; ; {
-		var page struct {
-			Metadata struct {
-				Continue string `json:"continue"`
-			} `json:"metadata"`
-			Items []struct {
-				Metadata struct {
-					Namespace string `json:"namespace"`
-					Name      string `json:"name"`
-				} `json:"metadata"`
-			} `json:"items"`
-		}
-		path := fmt.Sprintf("%s/%s?limit=%d&continue=%s", base, d.Spec.Names.Plural, pageSize, url.QueryEscape(token))
-		err := at.do(ctx, http.MethodGet, path, nil, &page)
+		items, next, err := at.page(ctx, base+"/"+d.Spec.Names.Plural, token)
 		if token != "" && answered(err, http.StatusGone) {
 			token = "" // the list is too old to go on with; what was written is not written again
 			continue
@@ -113,7 +97,7 @@ func (d definition) migrate(ctx context.Context, at *apiserver) (written int, er
 		if err != nil {
 			return written, err
 		}
-		for _, item := range page.Items {
+		for _, item := range items {
 			object := base
 			if item.Metadata.Namespace != "" {
 				object += "/namespaces/" + item.Metadata.Namespace
@@ -127,7 +111,7 @@ func (d definition) migrate(ctx context.Context, at *apiserver) (written int, er
 				resisting = append(resisting, err)
 			}
 		}
-		if token = page.Metadata.Continue; token == "" {
+		if token = next; token == "" {
 			break
 		}
 	}

@@ -5,6 +5,7 @@ package cloneset
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/pod"
 )
 
 // caughtUp says whether the cache shows the pods of a CloneSet as they are. It asks the apiserver when this process first
@@ -77,20 +79,11 @@ func (r *reconciler) listLeft(ctx context.Context, cs *appsv1beta1.CloneSet, sel
 	}
 	left := &leftBehind{version: live.ResourceVersion, pods: make(map[string]podVersion, len(live.Items))}
 	for i := range live.Items {
-		if m := &live.Items[i]; refersTo(m, cs.UID) {
+		if m := &live.Items[i]; slices.Contains(pod.OwnerUIDs(m), string(cs.UID)) {
 			left.pods[m.Name] = podVersion{m.UID, m.ResourceVersion}
 		}
 	}
 	return left, nil
-}
-
-func refersTo(o metav1.Object, uid types.UID) bool {
-	for _, ref := range o.GetOwnerReferences() {
-		if ref.UID == uid {
-			return true
-		}
-	}
-	return false
 }
 
 // older compares versions, which are numbers that grow. Of others it is safest to say that they are older.

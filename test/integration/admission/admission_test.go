@@ -10,7 +10,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,33 +24,8 @@ import (
 
 var shared *cluster.Cluster
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
-	c, err := cluster.Start(ctx, lab.Options{Nodes: 1})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	shared = c
-	code := 1
-	if _, err = c.StartManager(ctx, "--feature-gates=ResourcesDeletionProtection=true"); err == nil {
-		code = m.Run()
-	}
-	if err = joinErr(err, c.Stop()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
-}
-
-func joinErr(first, second error) error {
-	if first != nil {
-		return first
-	}
-	return second
+func TestMain(m *testing.M) {
+	os.Exit(cluster.Main(m, lab.Options{Nodes: 1}, func(c *cluster.Cluster) { shared = c }, "--feature-gates=ResourcesDeletionProtection=true"))
 }
 
 // warned collects the admission warnings of one client.

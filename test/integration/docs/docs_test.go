@@ -6,13 +6,11 @@ package docs_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"sync"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -31,26 +29,8 @@ import (
 
 var shared *cluster.Cluster
 
-func TestMain(m *testing.M) { os.Exit(run(m)) }
-
-func run(m *testing.M) int {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
-	defer cancel()
-	c, err := cluster.Start(ctx, lab.Options{Nodes: 1})
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	shared = c
-	code := 1
-	if _, err = c.StartManager(ctx, "--feature-gates=ImagePullJobGate=true,ResourcesDeletionProtection=true"); err == nil {
-		code = m.Run()
-	}
-	if err = errors.Join(err, c.Stop()); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
+func TestMain(m *testing.M) {
+	os.Exit(cluster.Main(m, lab.Options{Nodes: 1}, func(c *cluster.Cluster) { shared = c }, "--feature-gates=ImagePullJobGate=true,ResourcesDeletionProtection=true"))
 }
 
 // warned collects what the apiserver warns of.

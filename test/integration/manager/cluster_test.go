@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/netip"
 	"testing"
 
 	admissionv1 "k8s.io/api/admissionregistration/v1"
@@ -39,6 +40,17 @@ func freeAddr(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return addr
+}
+
+// freePort returns an address where nobody listens, and its port.
+func freePort(t *testing.T) (addr string, port int) {
+	t.Helper()
+	addr = freeAddr(t)
+	parsed, err := netip.ParseAddrPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr, int(parsed.Port())
 }
 
 func secret(t *testing.T) *corev1.Secret {

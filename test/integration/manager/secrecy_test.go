@@ -10,10 +10,8 @@ import (
 	"encoding/base64"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -172,16 +170,8 @@ func TestNoSecretsInLogs(t *testing.T) {
 	for _, format := range []string{"text", "json"} {
 		t.Run(format, func(t *testing.T) {
 			installed(t, install.Options{})
-			webhook := freeAddr(t)
-			_, port, err := net.SplitHostPort(webhook)
-			if err != nil {
-				t.Fatal(err)
-			}
-			number, err := strconv.Atoi(port)
-			if err != nil {
-				t.Fatal(err)
-			}
-			p := startProcess(t, build(t), webhook, number, "-v=9", "--logging-format="+format)
+			webhook, port := freePort(t)
+			p := startProcess(t, build(t), webhook, port, "-v=9", "--logging-format="+format)
 			await.That(t, "it is ready", p.ready)
 			const planted = "planted-5e7a3c"
 			cs := cloneSet("secretive-" + format)

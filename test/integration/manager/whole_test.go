@@ -5,9 +5,7 @@ package manager_test
 import (
 	"errors"
 	"fmt"
-	"net"
 	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -58,17 +56,10 @@ func TestAtRest(t *testing.T) {
 		all = append(all, crd.Name)
 	}
 	installed(t, install.Options{CRDs: all})
-	bin, webhook := build(t), freeAddr(t)
-	_, port, err := net.SplitHostPort(webhook)
-	if err != nil {
-		t.Fatal(err)
-	}
-	number, err := strconv.Atoi(port)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bin := build(t)
+	webhook, port := freePort(t)
 	begin := time.Now()
-	p := startProcess(t, bin, webhook, number, "--feature-gates=ImagePullJobGate=true")
+	p := startProcess(t, bin, webhook, port, "--feature-gates=ImagePullJobGate=true")
 	await.That(t, "the manager is ready", p.ready)
 	took := time.Since(begin)
 	await.That(t, "it leads", func() error {
