@@ -135,7 +135,7 @@ func (h *harness) started(t *testing.T) chan error {
 	select {
 	case fail := <-h.starts:
 		return fail
-	case <-time.After(10 * time.Second):
+	case <-time.After(2 * time.Minute):
 		t.Fatal("the controller does not start")
 		return nil
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 // startLimit bounds the start of a cluster and its manager.
-const startLimit = 3 * time.Minute
+const startLimit = 8 * time.Minute
 
 // Main runs the tests of a package on a cluster with one manager, which gets args, and returns the exit code. use gets the
 // cluster before.
@@ -29,7 +29,7 @@ func Main(m *testing.M, o lab.Options, use func(*Cluster), args ...string) int {
 	use(c)
 	code := 1
 	if _, err = c.StartManager(ctx, args...); err == nil {
-		code = m.Run()
+		code = lab.Quietly(m.Run)
 	}
 	if err = errors.Join(err, c.Stop()); err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -18,10 +18,12 @@ import (
 	"time"
 
 	"k8s.io/apimachinery/pkg/util/wait"
+
+	"kruise.io/kruise/test/lab"
 )
 
 const (
-	readyLimit = time.Minute
+	readyLimit = 4 * time.Minute
 	stopLimit  = 20 * time.Second
 	// clockTick is what Linux counts processor time in: USER_HZ.
 	clockTick = 10 * time.Millisecond
@@ -119,8 +121,7 @@ func (m *Manager) waitReady(ctx context.Context, url string) error {
 
 func (m *Manager) tail() string {
 	data, _ := os.ReadFile(m.Log)
-	lines := strings.Split(strings.TrimSpace(string(data)), "\n")
-	return strings.Join(lines[max(0, len(lines)-15):], "\n")
+	return lab.Tail(string(data))
 }
 
 // Pid is the process id.

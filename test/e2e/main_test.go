@@ -57,7 +57,7 @@ func run(m *testing.M) (code int) {
 		fmt.Fprintln(os.Stderr, describeInstallation())
 		return 1
 	}
-	code = m.Run()
+	code = lab.Quietly(m.Run)
 	if shared.AuditLog() != "" {
 		if _, err := auditAgents(); err != nil {
 			fmt.Fprintln(os.Stderr, "e2e: S_security_12:", err)

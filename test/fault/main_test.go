@@ -15,6 +15,7 @@ import (
 
 	"k8s.io/klog/v2"
 
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/cluster"
 	"kruise.io/kruise/test/lab"
 )
@@ -38,7 +39,7 @@ func TestMain(m *testing.M) {
 const worldsAtOnce = 10
 
 func run(m *testing.M) (code int) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 	defer cancel()
 	logs, err := os.MkdirTemp("", "kruise-fault-log-")
 	if err != nil {

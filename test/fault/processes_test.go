@@ -18,6 +18,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/cluster"
 	"kruise.io/kruise/test/lab"
 )
@@ -36,7 +37,7 @@ var shortLease = []string{"--leader-election-lease-duration=6s", "--leader-elect
 
 func newProcesses(t *testing.T) *processes {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	defer cancel()
 	c, err := cluster.Start(ctx, lab.Options{Nodes: 3, StartDelay: 100 * time.Millisecond, RestartDelay: 200 * time.Millisecond})
 	if err != nil {
@@ -54,8 +55,7 @@ func newProcesses(t *testing.T) *processes {
 		}
 		for _, m := range p.managers {
 			if data, err := os.ReadFile(m.Log); err == nil {
-				lines := strings.Split(string(data), "\n")
-				t.Logf("the end of a manager's log:\n%s", strings.Join(lines[max(0, len(lines)-60):], "\n"))
+				t.Logf("the end of a manager's log:\n%s", lab.Tail(string(data)))
 			}
 		}
 	})

@@ -18,8 +18,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/cluster"
 	"kruise.io/kruise/test/lab"
 )
@@ -43,7 +43,7 @@ func TestMain(m *testing.M) {
 // gated is a second cluster, started by the first test that needs it, whose manager has gates on that are off by default.
 // What they change does not disturb one another.
 var gated = sync.OnceValues(func() (*cluster.Cluster, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 	defer cancel()
 	c, err := cluster.Start(ctx, lab.Options{Nodes: 4})
 	if err != nil {
@@ -76,7 +76,7 @@ func runWithCluster(m *testing.M) (code int) {
 		fmt.Fprintln(os.Stderr, "integration:", err)
 		return 1
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 	defer cancel()
 	var err error
 	if shared, err = cluster.Start(ctx, lab.Options{Nodes: 6}); err != nil {
@@ -95,7 +95,7 @@ func runWithCluster(m *testing.M) (code int) {
 		return 1
 	}
 	theManager = manager
-	code = m.Run()
+	code = lab.Quietly(m.Run)
 	if err := manager.Running(); err != nil {
 		fmt.Fprintln(os.Stderr, "integration: the manager did not survive the tests:", err)
 		code = 1

@@ -8,7 +8,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -59,7 +58,7 @@ func newGatedWorld(t *testing.T) *world {
 // newCluster starts a cluster of the test's own; args are flags of its manager. Use it for other gates and for managers to be killed.
 func newCluster(t *testing.T, args ...string) (*world, *cluster.Manager) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	defer cancel()
 	c, err := cluster.Start(ctx, lab.Options{Nodes: 4})
 	if err != nil {

@@ -152,7 +152,7 @@ func Main(m *testing.M, o Options, use func(*Lab) error) int {
 	if err := use(l); err != nil {
 		fmt.Fprintln(os.Stderr, "lab:", err)
 	} else {
-		code = m.Run()
+		code = Quietly(m.Run)
 	}
 	if err := l.Stop(); err != nil {
 		fmt.Fprintln(os.Stderr, "lab:", err)

@@ -85,7 +85,7 @@ func (a *agent) get() *appsv1beta1.NodeImage {
 // until reconciles, as the controller would when it is woken, until the NodeImage is as told.
 func (a *agent) until(what string, ok func(*appsv1beta1.NodeImage) bool) *appsv1beta1.NodeImage {
 	a.Helper()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(2 * time.Minute)
 	for {
 		if _, err := a.puller.Reconcile(context.Background(), reconcile.Request{NamespacedName: client.ObjectKey{Name: "n"}}); err != nil {
 			a.Fatal(err)

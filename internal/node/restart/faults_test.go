@@ -83,7 +83,7 @@ func TestWithdrawal(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-			case <-time.After(20 * time.Second):
+			case <-time.After(2 * time.Minute):
 				t.Fatal("the hook is not ended")
 			}
 			n.stops()

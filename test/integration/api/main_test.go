@@ -29,6 +29,7 @@ import (
 
 	"kruise.io/kruise/config"
 	"kruise.io/kruise/internal/conversion"
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/lab"
 )
 
@@ -51,7 +52,7 @@ func run(m *testing.M) int {
 		if kube, err = dynamic.NewForConfig(cfg); err != nil {
 			return err
 		}
-		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 		defer cancel()
 		return install(ctx, server.URL+"/convert", ca)
 	})

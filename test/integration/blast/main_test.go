@@ -38,7 +38,7 @@ var (
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
-		ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+		ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 		defer cancel()
 		var err error
 		if theCluster, err = cluster.Start(ctx, lab.Options{Nodes: 2}); err == nil {
@@ -49,7 +49,7 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "blast:", err)
 			return 1
 		}
-		code := m.Run()
+		code := lab.Quietly(m.Run)
 		if err := theCluster.Stop(); err != nil {
 			fmt.Fprintln(os.Stderr, "blast:", err)
 			return 1

@@ -134,8 +134,7 @@ func startAs(t *testing.T, account string, args ...string) *cluster.Manager {
 		}
 		if t.Failed() {
 			log, _ := os.ReadFile(m.Log)
-			lines := strings.Split(string(log), "\n")
-			t.Logf("the end of the manager's log:\n%s", strings.Join(lines[max(0, len(lines)-40):], "\n"))
+			t.Logf("the end of the manager's log:\n%s", lab.Tail(string(log)))
 		}
 	})
 	return m

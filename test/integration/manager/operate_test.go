@@ -313,7 +313,7 @@ func TestEndWithoutFailures(t *testing.T) {
 	select {
 	case <-ps[first].ended:
 		t.Logf("it ended after %s", time.Since(asked).Round(100*time.Millisecond))
-	case <-time.After(30 * time.Second):
+	case <-time.After(await.Patience):
 		t.Error("it did not end")
 	}
 	time.Sleep(500 * time.Millisecond) // of load after

@@ -3,7 +3,6 @@
 package manager_test
 
 import (
-	"bytes"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,6 +23,7 @@ import (
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/install"
 	"kruise.io/kruise/test/await"
+	"kruise.io/kruise/test/lab"
 )
 
 // process is a kruise-manager of its own.
@@ -32,7 +32,7 @@ type process struct {
 	metrics string
 	health  string
 	ended   chan struct{}
-	out     *bytes.Buffer
+	out     *lab.Log
 }
 
 // build makes the binary once per test run.
@@ -48,7 +48,7 @@ func build(t *testing.T) string {
 
 func startProcess(t *testing.T, bin, webhook string, webhookPort int, args ...string) *process {
 	t.Helper()
-	p := &process{metrics: freeAddr(t), health: freeAddr(t), ended: make(chan struct{}), out: &bytes.Buffer{}}
+	p := &process{metrics: freeAddr(t), health: freeAddr(t), ended: make(chan struct{}), out: &lab.Log{}}
 	p.cmd = exec.Command(bin, append([]string{
 		"--kubeconfig", theLab.Kubeconfig(), "--metrics-addr", p.metrics, "--health-probe-addr", p.health,
 		"--enable-pprof=false", "--logtostderr=true", "--webhook-listen-addr", webhook,
@@ -65,13 +65,18 @@ func startProcess(t *testing.T, bin, webhook string, webhookPort int, args ...st
 		_ = p.cmd.Process.Kill()
 		<-p.ended
 		if t.Failed() {
-			t.Logf("end of a manager's log:\n%s", p.out.String()[max(0, p.out.Len()-8000):])
+			t.Logf("the end of a manager's log:\n%s", p.out.Tail())
 		}
 	})
 	return p
 }
 
 func (p *process) ready() error {
+	select {
+	case <-p.ended:
+		return fmt.Errorf("it ended: %s", p.cmd.ProcessState)
+	default:
+	}
 	code, body, err := get("http://" + p.health + "/readyz")
 	if err == nil && code != 200 {
 		err = fmt.Errorf("%d %s", code, body)
@@ -150,7 +155,7 @@ func TestLeaderKilled_S_platform_10(t *testing.T) {
 	asked := time.Now()
 	select {
 	case <-ps[second].ended:
-	case <-time.After(30 * time.Second):
+	case <-time.After(await.Patience):
 		t.Fatal("SIGTERM was not obeyed")
 	}
 	if code := ps[second].cmd.ProcessState.ExitCode(); code != 0 {

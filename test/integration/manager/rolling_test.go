@@ -171,7 +171,7 @@ func TestRollingUpgrade_S_platform_22(t *testing.T) {
 	for _, p := range ps[:2] {
 		select {
 		case <-p.ended:
-		case <-time.After(30 * time.Second):
+		case <-time.After(await.Patience):
 			t.Fatal("an old replica did not end")
 		}
 	}

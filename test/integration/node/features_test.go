@@ -27,6 +27,7 @@ import (
 	"kruise.io/kruise/internal/launchpriority"
 	"kruise.io/kruise/internal/node"
 	"kruise.io/kruise/internal/node/cri/fakecri"
+	"kruise.io/kruise/test/await"
 )
 
 // Containers of different pods are stopped side by side, however long that takes.
@@ -46,7 +47,7 @@ func TestConcurrentRestarts(t *testing.T) {
 			select { // each stop takes until the other is under way, or 20 s
 			case <-both:
 				return nil
-			case <-time.After(20 * time.Second):
+			case <-time.After(await.Patience):
 				return errors.New("the other stop does not begin")
 			}
 		}}

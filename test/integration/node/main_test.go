@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -23,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/config"
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/cluster"
 	"kruise.io/kruise/test/lab"
 )
@@ -47,7 +47,7 @@ func TestMain(m *testing.M) {
 }
 
 func run(m *testing.M) (code int) {
-	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), await.Patience)
 	defer cancel()
 	fail := func(err error) int {
 		fmt.Fprintln(os.Stderr, "node tests:", err)
@@ -70,7 +70,7 @@ func run(m *testing.M) (code int) {
 	if err := startManager(ctx, "--v=1"); err != nil {
 		return fail(err)
 	}
-	return m.Run()
+	return lab.Quietly(m.Run)
 }
 
 // startManager starts the manager, after the one that runs.

@@ -23,6 +23,7 @@ import (
 	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
 
 	"kruise.io/kruise/internal/node/cri/fakecri"
+	"kruise.io/kruise/test/await"
 	"kruise.io/kruise/test/cluster"
 )
 
@@ -64,7 +65,7 @@ func (w *world) startProcess(nodeName string, runtime *fakecri.Server, args ...s
 		select {
 		case err := <-ended:
 			return err
-		case <-time.After(30 * time.Second):
+		case <-time.After(await.Patience):
 			_ = p.cmd.Process.Kill()
 			return errors.New("it does not end")
 		}
