@@ -51,6 +51,8 @@ type executor struct {
 type outcome struct {
 	// scaleErr and updateErr are the failures of the writes, refusals by rule included.
 	scaleErr, updateErr error
+	// scaled: a pod was added, removed, or asked to go, or may have been.
+	scaled bool
 	// taken are instance ids that turned out to be in use by foreign objects.
 	taken []string
 	// again asks for another look soon: something was not as the plan supposed.
@@ -146,6 +148,7 @@ func (e *executor) editAll(ctx context.Context, cs *appsv1beta1.CloneSet, edits 
 	for i := range edits[:begun] {
 		switch err := errs[i]; {
 		case err == nil:
+			o.scaled = o.scaled || edits[i].Kind.scaling()
 			e.edited(cs, &edits[i])
 		case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 			o.again = true // the pod went away or changed: look again
@@ -207,6 +210,7 @@ func (e *executor) deleteAll(ctx context.Context, cs *appsv1beta1.CloneSet, dele
 	for _, err := range errs {
 		switch {
 		case err == nil:
+			o.scaled = true
 		case apierrors.IsConflict(err):
 			o.again = true
 		default:

@@ -89,6 +89,9 @@ type Snapshot struct {
 	// TakenIDs are instance ids that are no use although no listed pod or claim carries them: a create met a foreign
 	// object of that name.
 	TakenIDs map[string]bool
+	// Refused says that the last attempt to add or remove pods failed as a whole. It is made again, but updating pods does
+	// not wait for its success (cloneset 5.1, step 9).
+	Refused bool
 	// NamespaceTerminating says that the namespace is being deleted, so that nothing can be created: pods are left to the
 	// namespace's end.
 	NamespaceTerminating bool
