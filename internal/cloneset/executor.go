@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -53,6 +54,8 @@ type outcome struct {
 	scaleErr, updateErr error
 	// scaled: a pod was added, removed, or asked to go, or may have been.
 	scaled bool
+	// resizes are those that the apiserver refused, by the UID of the pod.
+	resizes map[types.UID]RefusedResize
 	// taken are instance ids that turned out to be in use by foreign objects.
 	taken []string
 	// again asks for another look soon: something was not as the plan supposed.
@@ -155,6 +158,9 @@ func (e *executor) editAll(ctx context.Context, cs *appsv1beta1.CloneSet, edits 
 		default:
 			o.unanswered = o.unanswered || mayHaveHappened(err)
 			e.editFailed(cs, &edits[i], err)
+			if edits[i].Kind == EditInPlace && inplace.ResizeRefused(err) {
+				o.refuseResize(edits[i].Pod.UID, RefusedResize{Revision: edits[i].Revision, Until: e.now().Add(resizeRetry), Why: err.Error()})
+			}
 			o.fail(edits[i].Kind.scaling(), err)
 		}
 	}
@@ -165,8 +171,9 @@ func (e *executor) editPod(ctx context.Context, cs *appsv1beta1.CloneSet, edit *
 	if err == nil || edit.Kind != EditInPlace || !inplace.ResizeRefused(err) {
 		return err
 	}
-	// No node could give what is asked for: as if the node had said so (inplace-update weakness 5).
-	if policyOf(cs) == appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType {
+	// The node could never give what is asked for: as if the node had said so (inplace-update weakness 5).
+	if inplace.ResizeImpossible(err) && policyOf(cs) == appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType {
+		e.editFailed(cs, edit, err)
 		edit.Kind = EditRecreate
 		_, markErr := e.pods.Apply(ctx, edit.Pod, markForDeletion(edit.Pod))
 		return markErr

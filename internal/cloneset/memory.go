@@ -43,6 +43,8 @@ type remembered struct {
 	unanswered time.Time
 	// refused: of the last attempt to add or remove pods nothing came but errors.
 	refused bool
+	// resizes are those that the apiserver refused, by the UID of the pod.
+	resizes map[types.UID]RefusedResize
 	// terminating: its namespace is being deleted, which nothing undoes.
 	terminating bool
 	// speed is how many pods could be created at once at the time of creating.

@@ -8,9 +8,11 @@ import (
 	"math"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
@@ -19,6 +21,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/pod"
 )
 
 func inPlaceUpdate(maxUnavailable int32) func(*appsv1beta1.CloneSet) {
@@ -144,5 +147,88 @@ func TestHugeReplicas(t *testing.T) {
 	d := f.plan()
 	if len(d.Create) > maxCreates || !d.More {
 		t.Errorf("%d pods in one plan, more: %v", len(d.Create), d.More)
+	}
+}
+
+func resized(cpu string) func(*appsv1beta1.CloneSet) {
+	return func(s *appsv1beta1.CloneSet) {
+		s.Spec.Template.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)}
+	}
+}
+
+// refuseResizes counts the resizes that it refuses.
+func refuseResizes(refusal error, attempts *int) interceptor.Funcs {
+	return interceptor.Funcs{SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+		if sub == "resize" {
+			*attempts++
+			return refusal
+		}
+		return c.SubResource(sub).Patch(ctx, o, p, opts...)
+	}}
+}
+
+func forbidden(causes ...metav1.StatusCause) error {
+	err := apierrors.NewForbidden(schema.GroupResource{Resource: "pods"}, "web", errors.New("no"))
+	err.ErrStatus.Details.Causes = causes
+	return err
+}
+
+// What the node can't give, another pod may get elsewhere. Nothing else is a reason to give up a pod: a quota or a policy
+// would refuse its replacement as well, and an apiserver that is not ready yet will be (inplace-update 9, weakness 5).
+func TestRefusedResize(t *testing.T) {
+	for name, tt := range map[string]struct {
+		refusal  error
+		recreate bool
+	}{
+		"node capacity":    {forbidden(metav1.StatusCause{Type: "NodeCapacity"}), true},
+		"unsupported node": {forbidden(metav1.StatusCause{Type: "UnsupportedPlatform"}), true},
+		"invalid":          {apierrors.NewInvalid(schema.GroupKind{Kind: "Pod"}, "web", nil), true},
+		"quota":            {forbidden(), false},
+		"policy":           {apierrors.NewBadRequest("admission webhook denied the request"), false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			attempts := 0
+			f := newFixture(t, refuseResizes(tt.refusal, &attempts), inPlaceUpdate(1), resized("100m"), func(s *appsv1beta1.CloneSet) { s.Spec.Replicas = ptr.To[int32](1) })
+			f.exec.gates = Gates{VerticalScaling: true, ResizeSubresource: true}
+			f.gates = f.exec.gates
+			now := time.Now()
+			f.now = func() time.Time { return now }
+			f.exec.now = f.now
+			_, err := f.reconcileOnce()
+			f.must(err)
+			f.ready()
+			f.change(resized("200m"))
+			_, err = f.reconcileOnce()
+			p := f.pod(f.podNames()[0])
+			if marked := pod.IsSpecifiedDelete(p); marked != tt.recreate || (err == nil) != tt.recreate {
+				t.Fatalf("to be recreated: %v, error %v", marked, err)
+			}
+			if !f.hasEvent("FailedUpdatePodInPlace") {
+				t.Error("no event says why")
+			}
+			if tt.recreate {
+				return
+			}
+			// The pod serves. Its own writes wake the reconcile again: that must not try at once, and for ever.
+			for range 5 {
+				if _, err = f.reconcileOnce(); err == nil {
+					t.Error("the refusal is forgotten")
+				}
+			}
+			if c := condition(f.set(), appsv1beta1.CloneSetConditionFailedUpdate); attempts != 1 || c.Status != corev1.ConditionTrue {
+				t.Errorf("%d attempts within a moment, FailedUpdate %+v", attempts, c)
+			}
+			if p = f.pod(p.Name); p.Annotations["apps.kruise.io/inplace-update-state"] != "" || !pod.IsAvailable(p, 0, now) {
+				t.Errorf("not as before: %v %v", p.Labels, p.Annotations)
+			}
+			now = now.Add(resizeRetry)
+			if _, err = f.reconcileOnce(); err == nil || attempts != 2 {
+				t.Errorf("%d attempts later, error %v", attempts, err)
+			}
+			f.change(resized("300m"))
+			if _, err = f.reconcileOnce(); err == nil || attempts != 3 {
+				t.Errorf("%d attempts with another size, error %v", attempts, err)
+			}
+		})
 	}
 }

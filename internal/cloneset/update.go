@@ -192,6 +192,9 @@ func (p *planner) move(i *podInfo, target *appsv1.ControllerRevision, step *inpl
 	if i.specified {
 		return true // marked before: the scale phase deletes it
 	}
+	if p.resizeRefused(i, target) {
+		return false
+	}
 	if notPossible == nil {
 		moved, err := p.moveInPlace(i, target, step)
 		if err == nil {
