@@ -50,8 +50,9 @@ type executor struct {
 
 // outcome is what came of a decision.
 type outcome struct {
-	// scaleErr and updateErr are the failures of the writes, refusals by rule included.
-	scaleErr, updateErr error
+	// scaleErr and updateErr are the failures of the writes, refusals by rule included: the lists, joined.
+	scaleErr, updateErr   error
+	scaleErrs, updateErrs []error
 	// scaled: a pod was added, removed, or asked to go, or may have been.
 	scaled bool
 	// resizes are those that the apiserver refused, by the UID of the pod.
@@ -74,12 +75,16 @@ type outcome struct {
 }
 
 func (o *outcome) fail(scaling bool, errs ...error) {
-	err := errors.Join(errs...)
 	if scaling {
-		o.scaleErr = errors.Join(o.scaleErr, err)
+		o.scaleErrs = append(o.scaleErrs, errs...)
 	} else {
-		o.updateErr = errors.Join(o.updateErr, err)
+		o.updateErrs = append(o.updateErrs, errs...)
 	}
+}
+
+// join makes one error of each list: once, because errors that are joined one by one cost the square of their number.
+func (o *outcome) join() {
+	o.scaleErr, o.updateErr = errors.Join(o.scaleErrs...), errors.Join(o.updateErrs...)
 }
 
 // act makes the writes of a decision in its order. Independent writes of a kind go out in parallel; a failure is reported
@@ -102,6 +107,7 @@ func (e *executor) act(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decisio
 	e.createAll(ctx, cs, d.Create, &o)
 	e.deleteAll(ctx, cs, d.Delete, &o)
 	e.preDownload(ctx, cs, d)
+	o.join()
 	return o
 }
 
