@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -230,5 +231,26 @@ func TestRefusedResize(t *testing.T) {
 				t.Errorf("%d attempts with another size, error %v", attempts, err)
 			}
 		})
+	}
+}
+
+// Deletions take turns as other writes do: what is left comes with the next reconcile, at once.
+func TestDeletionsEndWithTheirTimeSlice(t *testing.T) {
+	f := newFixture(t, interceptor.Funcs{}, func(s *appsv1beta1.CloneSet) { s.Spec.Replicas = ptr.To[int32](40) })
+	f.rest(40)
+	f.scaleTo(0)
+	var calls atomic.Int64
+	f.exec.now = func() time.Time { return time.Now().Add(time.Duration(calls.Add(1)) * slice / 10) }
+	result, err := f.reconcileOnce()
+	f.must(err)
+	if n := len(f.podNames()); n == 0 || n == 40 || result.RequeueAfter == 0 || result.RequeueAfter > again {
+		t.Errorf("%d pods are left, look again after %s", n, result.RequeueAfter)
+	}
+	for range 10 {
+		_, err = f.reconcileOnce()
+		f.must(err)
+	}
+	if n := len(f.podNames()); n != 0 {
+		t.Errorf("%d pods are left", n)
 	}
 }
