@@ -30,13 +30,13 @@ const GoesWithKey = "apps.kruise.io/cloneset-claim-goes-with"
 
 func idOf(o metav1.Object) string { return o.GetLabels()[appsv1beta1.CloneSetInstanceID] }
 
-// podID is the id of a pod by its label or, if somebody took that off, by its name: its claims are in use all the same.
+// podID is the id of a pod by its name, which nobody can change as they can its label: the claims of one pod must never
+// go with another one. A pod that was not named by us has the id of its label.
 func (p *planner) podID(pd *corev1.Pod) string {
-	if id := idOf(pd); id != "" {
+	if id, ok := strings.CutPrefix(pd.Name, p.cs.Name+"-"); ok {
 		return id
 	}
-	id, _ := strings.CutPrefix(pd.Name, p.cs.Name+"-")
-	return id
+	return idOf(pd)
 }
 
 // claims indexes the claims and cleans up after pods that are gone (cloneset 5.10).
