@@ -5,6 +5,8 @@ package imagepull
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
@@ -318,4 +321,21 @@ func TestEventsWakeTheRightJobs(t *testing.T) {
 	ready := scheduled.DeepCopy()
 	ready.Status.Phase = corev1.PodRunning
 	equal(t, "a pod becomes ready", woken(func(q queue) { pods.Update(ctx, event.UpdateEvent{ObjectOld: scheduled, ObjectNew: ready}, q) }), map[string]int{})
+}
+
+// A job that joins the tasks of many nodes asks about their owners from several goroutines at once.
+func TestOwnersAreAskedConcurrently(t *testing.T) {
+	owner := owners(t.Context(), newCluster(t).Client)
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for i := range 500 {
+				ref := corev1.ObjectReference{Namespace: "ns", Name: "gone", UID: types.UID(fmt.Sprint(i))}
+				if got := owner(ref); got != ownerGone {
+					t.Errorf("%s: %v", ref.UID, got)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }
