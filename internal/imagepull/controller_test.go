@@ -177,6 +177,25 @@ func TestJobController(t *testing.T) {
 			equal(t, name, len(n.Spec.Images), 1)
 		}
 	})
+	t.Run("a sandboxConfig that another namespace's job has set is waited for", func(t *testing.T) {
+		theirs, job, n := pullJob("theirs"), pullJob("job"), nodeImage("n")
+		theirs.Namespace, theirs.Spec.SandboxConfig = "other", &appsv1beta1.SandboxConfig{Labels: map[string]string{"k": "v"}}
+		plan(theirs, t0, n)
+		theirs.Status = appsv1beta1.ImagePullJobStatus{}
+		c := newCluster(t, theirs, job, n)
+		r := newJobs(c.config)
+		for range 3 {
+			if _, err := reconciled(t, r, job); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(c.events) != 1 {
+			t.Fatalf("%d events", len(c.events))
+		}
+		want := "Warning SandboxConfigConflict Nodes wait: job other/theirs pulls busybox with another sandboxConfig"
+		equal(t, "event", <-c.events, want)
+		equal(t, "writes to NodeImages", c.writes.Load(), 0)
+	})
 	t.Run("without the namespace of copies", func(t *testing.T) {
 		job := pullJob("job")
 		job.Spec.PullSecrets = []string{"s1"}
