@@ -271,7 +271,7 @@ func TestNoFailedHandshake(t *testing.T) {
 					continue
 				}
 				for _, cas := range c.visible() {
-					if err := verify(sv.Leaf, cas, "localhost", c.now); err != nil {
+					if err := sv.verify(cas, "localhost", c.now); err != nil {
 						t.Fatalf("replica %d at %s: %v", i, c.now, err)
 					}
 				}
@@ -330,7 +330,7 @@ func TestNoFailedHandshake(t *testing.T) {
 
 func trusted(c *cluster, m Material) bool {
 	for _, cas := range c.visible() {
-		if verify(m.Leaf, cas, "localhost", c.now) != nil {
+		if m.verify(cas, "localhost", c.now) != nil {
 			return false
 		}
 	}
