@@ -36,6 +36,8 @@ type Server struct {
 	// OnList and OnStatus let listing containers, and telling of one, fail.
 	OnList   func() error
 	OnStatus func(id string) error
+	// OnVersion lets asking whether the runtime is there fail, or hang until the caller gives up.
+	OnVersion func(context.Context) error
 	// Info is what ContainerStatus tells of a container if asked for more, by ID; none for what is missing here.
 	Info map[string]string
 	// NoCRI makes ImageFsInfo answer Unimplemented, as a runtime without CRI v1 does.
@@ -182,7 +184,12 @@ func (s *Server) Exit(id string) {
 }
 
 // Version implements the RuntimeService.
-func (s *Server) Version(context.Context, *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
+func (s *Server) Version(ctx context.Context, _ *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
+	if s.OnVersion != nil {
+		if err := s.OnVersion(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return &runtimeapi.VersionResponse{Version: "0.1.0", RuntimeName: s.Name, RuntimeVersion: "1", RuntimeApiVersion: "v1"}, nil
 }
 
