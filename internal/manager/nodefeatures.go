@@ -128,7 +128,8 @@ func containerRecreateFeature() Feature {
 		},
 		Webhooks: func(d *Deps) map[string]http.Handler {
 			return map[string]http.Handler{
-				"/mutate-apps-kruise-io-containerrecreaterequest": Admission(d.Delegation.Wrap(&crradmission.Handler{
+				"/mutate-apps-kruise-io-containerrecreaterequest": Admission(&crradmission.Mutator{Reader: d.Live}),
+				"/validate-apps-kruise-io-containerrecreaterequest": Admission(d.Delegation.Wrap(&crradmission.Validator{
 					Daemon: d.Gates.Enabled(gates.KruiseDaemon), Reader: d.Live,
 				})),
 			}
