@@ -85,6 +85,8 @@ func imagePullConfig(d *Deps) imagepull.Config {
 		ConfigNamespace:  d.Options.DaemonConfigNamespace,
 		SecretTypes:      d.Options.PullSecretTypes,
 		ReduceSecrets:    d.Options.PullSecretReduce,
+		WatchSecrets:     d.Options.WatchPullSecrets,
+		Namespace:        d.Options.Namespace,
 		Broker:           d.Options.brokers(),
 		MaxActivePulls:   d.Options.MaxActivePulls,
 	}

@@ -484,3 +484,19 @@ func TestCRDChart(t *testing.T) {
 		}
 	}
 }
+
+// TestWatchPullSecrets: the right to watch all secrets comes with the value or the profile that wants it, never without
+// copies (security 5.1).
+func TestWatchPullSecrets(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[string]bool{
+		"": false, "securityProfile=compat": true, "securityProfile=compat,manager.watchPullSecrets=false": false,
+		"manager.watchPullSecrets=true": true, "manager.watchPullSecrets=true,featureGates=": false, "manager.watchPullSecrets=true,secretDelivery=broker": false,
+	} {
+		o := render(t, "--set", "crds.managed=false", "--set", set)
+		role, binding := o["ClusterRole/kruise-manager-pullsecret-watch-role"], o["ClusterRoleBinding/kruise-manager-pullsecret-watch-rolebinding"]
+		if flag := strings.Contains(o.Text(deployment), "--watch-pull-secrets"); flag != want || (role != nil) != want || (binding != nil) != want {
+			t.Errorf("%q: flag %t, role %t, binding %t", set, flag, role != nil, binding != nil)
+		}
+	}
+}

@@ -82,6 +82,12 @@ func TestInstallation(t *testing.T) {
 		t.Run("S_security_43", func(t *testing.T) { pieceIsMissing(t, m) })
 	})
 
+	t.Run("watchPullSecrets", func(t *testing.T) {
+		helm(t, append([]string{"upgrade", "--set", "manager.watchPullSecrets=true"}, install...)...)
+		secretsAreFollowed(t)
+		helm(t, append([]string{"upgrade"}, install...)...)
+		expect(t, managerUser, false, "list secrets -A", "watch secrets -A")
+	})
 	t.Run("separate controllers", func(t *testing.T) {
 		helm(t, append([]string{"upgrade", "--set", "manager.separateControllers.enabled=true"}, install...)...)
 		separate(t)
