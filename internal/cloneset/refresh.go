@@ -153,8 +153,9 @@ func (p *planner) addHash(i *podInfo, edits []pod.Edit) []pod.Edit {
 	return edits
 }
 
-// infeasible deals with a pod whose node can't give it the resources asked for: it is recreated, or reported and left in
-// service if that is not allowed (inplace-update weakness 5).
+// infeasible deals with a pod whose node can't give it the resources asked for, or can't read the environment that it was
+// to restart with: it is recreated, or reported and left in service if that is not allowed (inplace-update weakness 5,
+// container-meta A-W1).
 func (p *planner) infeasible(i *podInfo, why string) {
 	p.event(i.Pod, corev1.EventTypeWarning, "FailedUpdatePodInPlace", why)
 	if p.policy() == appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType {
