@@ -38,6 +38,9 @@ func (f *fixture) ready() {
 	f.t.Helper()
 	for _, name := range f.podNames() {
 		p := f.pod(name)
+		if p.Status.Phase == corev1.PodRunning {
+			continue
+		}
 		p.Labels["lifecycle.apps.kruise.io/state"] = "Normal"
 		p.Spec.NodeName = "node"
 		f.must(f.server.Update(context.Background(), p))
