@@ -30,6 +30,15 @@ const GoesWithKey = "apps.kruise.io/cloneset-claim-goes-with"
 
 func idOf(o metav1.Object) string { return o.GetLabels()[appsv1beta1.CloneSetInstanceID] }
 
+// claimID is the id of a claim by its name, as for pods (podID). A claim without the label was not made for a pod.
+func claimID(cs *appsv1beta1.CloneSet, c *corev1.PersistentVolumeClaim) string {
+	id := idOf(c)
+	if middle := "-" + cs.Name + "-"; id != "" && strings.Contains(c.Name, middle) {
+		return c.Name[strings.LastIndex(c.Name, middle)+len(middle):]
+	}
+	return id
+}
+
 // podID is the id of a pod by its name, which nobody can change as they can its label: the claims of one pod must never
 // go with another one. A pod that was not named by us has the id of its label.
 func (p *planner) podID(pd *corev1.Pod) string {
@@ -43,10 +52,11 @@ func (p *planner) podID(pd *corev1.Pod) string {
 func (p *planner) claims() {
 	p.claimsByID = make(map[string][]*corev1.PersistentVolumeClaim)
 	for _, c := range p.s.Claims {
-		if c.DeletionTimestamp != nil || !metav1.IsControlledBy(c, p.cs) || idOf(c) == "" {
+		id := claimID(p.cs, c)
+		if c.DeletionTimestamp != nil || !metav1.IsControlledBy(c, p.cs) || id == "" {
 			continue
 		}
-		p.claimsByID[idOf(c)] = append(p.claimsByID[idOf(c)], c)
+		p.claimsByID[id] = append(p.claimsByID[id], c)
 	}
 	if len(p.claimsByID) == 0 || p.cs.DeletionTimestamp != nil {
 		return

@@ -387,7 +387,7 @@ func (e *executor) patchClaim(ctx context.Context, cs *appsv1beta1.CloneSet, c, 
 // pod whose claim terminates never starts.
 func (e *executor) inUse(ctx context.Context, cs *appsv1beta1.CloneSet, claim *corev1.PersistentVolumeClaim) (bool, error) {
 	var pd corev1.Pod
-	err := e.live.Get(ctx, client.ObjectKey{Namespace: cs.Namespace, Name: cs.Name + "-" + idOf(claim)}, &pd)
+	err := e.live.Get(ctx, client.ObjectKey{Namespace: cs.Namespace, Name: cs.Name + "-" + claimID(cs, claim)}, &pd)
 	switch {
 	case apierrors.IsNotFound(err):
 		return false, nil

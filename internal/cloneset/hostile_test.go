@@ -31,6 +31,29 @@ func TestIDsAreThoseOfTheNames(t *testing.T) {
 	}
 }
 
+// Somebody gives a claim the id of a pod that is gone, or of another one. It stays with the pod that mounts it.
+func TestIDsOfClaimsAreThoseOfTheNames(t *testing.T) {
+	for _, reuse := range []edit{func(*set) {}, reuseClaims} {
+		for _, id := range []string{"zzzzz", "other"} {
+			w := start(t, 2, claimTemplate("1Gi"), reuse)
+			a, b := w.Names()[0], w.Names()[1]
+			if id == "other" {
+				id = w.Pods[b].Labels[appsv1beta1.CloneSetInstanceID]
+			}
+			w.Claims["data-"+a].Labels[appsv1beta1.CloneSetInstanceID] = id
+			w.settle()
+			w.change(replicas(1), func(s *set) { s.Spec.ScaleStrategy.PodsToDelete = []string{b} })
+			w.settle()
+			if c := w.Claims["data-"+a]; c == nil || c.DeletionTimestamp != nil || w.Pods[a] == nil {
+				t.Errorf("claim of the pod that stays: %v", c)
+			}
+			if c := w.Claims["data-"+b]; c != nil {
+				t.Errorf("claim of the pod that went: %v", c)
+			}
+		}
+	}
+}
+
 // A template is often a pod that somebody copied, with all that a controller once wrote to it. New pods begin anew: they are
 // not deleted at once and for ever, and wait for no update that nobody began.
 func TestCopiedPodAsTemplate(t *testing.T) {

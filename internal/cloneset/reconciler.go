@@ -69,9 +69,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	selector, err := metav1.LabelSelectorAsSelector(cs.Spec.Selector)
-	if err != nil || selector.Empty() {
-		logOf(ctx).Info("Ignoring a CloneSet whose selector is invalid", "err", err)
+	selector, err := selectorOf(cs)
+	if err != nil {
+		r.exec.recorder.Eventf(cs, corev1.EventTypeWarning, "InvalidSelector", "the CloneSet is left alone: %v", err)
 		return ctrl.Result{}, nil
 	}
 	snapshot, err := r.observe(ctx, cs, selector)
@@ -107,6 +107,24 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{}, err
 	}
 	return result, nil
+}
+
+// selectorOf returns spec.selector. An object that admission did not see may have one that does not match the pods that
+// are made for it: they would be released and replaced for ever.
+func selectorOf(cs *appsv1beta1.CloneSet) (labels.Selector, error) {
+	if cs.Spec.Selector == nil {
+		return nil, errors.New("spec.selector is missing")
+	}
+	selector, err := metav1.LabelSelectorAsSelector(cs.Spec.Selector)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("spec.selector: %w", err)
+	case selector.Empty():
+		return nil, errors.New("spec.selector is empty")
+	case !selector.Matches(labels.Set(cs.Spec.Template.Labels)):
+		return nil, errors.New("spec.selector does not match the labels of spec.template")
+	}
+	return selector, nil
 }
 
 // observe takes the snapshot. It also stores the revision of the present template, without which there is nothing to
