@@ -28,8 +28,10 @@ const (
 	again = 50 * time.Millisecond
 	// cleanUpRetry is when to try again what failed and is no error of the reconcile.
 	cleanUpRetry = time.Second
-	// listTimeout bounds how long a reconcile waits for the cache to show its own writes.
-	listTimeout = 60 * time.Second
+	// timeout bounds how long a reconcile waits for the cache to show its own writes, and for its writes to be answered.
+	timeout = 60 * time.Second
+	// reportTimeout bounds how long it reports what came of them.
+	reportTimeout = 20 * time.Second
 )
 
 // errTerminating says that nothing can be created any more because the namespace is being deleted.
@@ -54,13 +56,15 @@ type reconciler struct {
 	budgetAllows func(context.Context, *corev1.Pod) (bool, string)
 	now          func() time.Time
 	memory       *memory
+	// timeout is that of the constant, or what a test puts in its place.
+	timeout time.Duration
 	// later asks for another look after a while, beside the retry of an error; nil asks for none.
 	later func(ctrl.Request, time.Duration)
 }
 
 // Reconcile observes, plans, acts and reports (cloneset 5.1).
-func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+func (r *reconciler) Reconcile(parent context.Context, req ctrl.Request) (ctrl.Result, error) {
+	ctx, cancel := context.WithTimeout(parent, r.timeout)
 	defer cancel()
 	cs := &appsv1beta1.CloneSet{}
 	if err := r.client.Get(ctx, req.NamespacedName, cs); err != nil {
@@ -97,6 +101,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if outcome.terminating = outcome.terminating || snapshot.NamespaceTerminating; outcome.terminating {
 		r.memory.terminate(req.NamespacedName, cs.UID)
 	}
+	// Writes that used up the time are what the status has to tell.
+	ctx, cancelReport := context.WithTimeout(parent, reportTimeout)
+	defer cancelReport()
 	result, err := r.report(ctx, cs, &decision, &outcome)
 	if err != nil {
 		// The result of a failure is ignored, and its retries become rare. A pod that can't be dealt with must not keep
@@ -104,7 +111,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		if result.RequeueAfter > 0 && r.later != nil {
 			r.later(req, result.RequeueAfter)
 		}
-		return ctrl.Result{}, err
+		return ctrl.Result{}, brief{err}
 	}
 	return result, nil
 }

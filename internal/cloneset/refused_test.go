@@ -257,3 +257,33 @@ func TestDeletionsEndWithTheirTimeSlice(t *testing.T) {
 		t.Errorf("%d pods are left", n)
 	}
 }
+
+// A webhook that does not answer uses up the time of a reconcile. The status tells all the same, and briefly.
+func TestStatusTellsOfWritesWithoutAnEnd(t *testing.T) {
+	hang := false
+	f := newFixture(t, interceptor.Funcs{Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+		if isPod(o) && hang {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return c.Patch(ctx, o, p, opts...)
+	}, SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return c.SubResource(sub).Patch(ctx, o, p, opts...)
+	}}, inPlaceUpdate(5))
+	_, err := f.reconcileOnce()
+	f.must(err)
+	f.ready()
+	f.change(newImage)
+	hang = true
+	f.timeout = 500 * time.Millisecond
+	_, err = f.reconcileOnce()
+	if err == nil || strings.Count(err.Error(), "\n") > maxErrors || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	if c := condition(f.set(), appsv1beta1.CloneSetConditionFailedUpdate); c.Status != corev1.ConditionTrue {
+		t.Errorf("FailedUpdate %+v", c)
+	}
+}
