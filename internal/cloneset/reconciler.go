@@ -87,7 +87,7 @@ func (r *reconciler) Reconcile(parent context.Context, req ctrl.Request) (ctrl.R
 		return ctrl.Result{RequeueAfter: 2 * again}, nil
 	}
 	if err != nil {
-		return ctrl.Result{}, err
+		return ctrl.Result{}, r.reportBlocked(ctx, cs, err)
 	}
 	if unseen, err := r.unseen(ctx, cs, snapshot); unseen || err != nil {
 		return ctrl.Result{RequeueAfter: 2 * again}, err
@@ -272,6 +272,21 @@ func (r *reconciler) unseen(ctx context.Context, cs *appsv1beta1.CloneSet, s *Sn
 	}
 	r.memory.settle(key, cs.UID, names)
 	return len(names) > 0, nil
+}
+
+// reportBlocked tells the user why there is nothing to plan with, if the apiserver says why: it refuses the revision of the
+// present template. It returns err, and what else went wrong.
+func (r *reconciler) reportBlocked(ctx context.Context, cs *appsv1beta1.CloneSet, err error) error {
+	if !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) && !apierrors.IsRequestEntityTooLargeError(err) {
+		return err
+	}
+	r.exec.recorder.Event(cs, corev1.EventTypeWarning, "FailedUpdate", err.Error())
+	status := cs.Status.DeepCopy()
+	setCondition(status, appsv1beta1.CloneSetCondition{
+		Type: appsv1beta1.CloneSetConditionFailedUpdate, Status: corev1.ConditionTrue, Reason: reasonUpdateFailed, Message: shorten(err),
+	}, r.now(), false)
+	_, statusErr := r.writeStatus(ctx, cs, status)
+	return errors.Join(err, statusErr)
 }
 
 // report writes the status and what else depends on the outcome, and says when to look again. The result is also meant

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -285,5 +286,36 @@ func TestStatusTellsOfWritesWithoutAnEnd(t *testing.T) {
 	}
 	if c := condition(f.set(), appsv1beta1.CloneSetConditionFailedUpdate); c.Status != corev1.ConditionTrue {
 		t.Errorf("FailedUpdate %+v", c)
+	}
+}
+
+// A quota has no room for the revision of the new template. Nothing can be done without it, and the user is told.
+func TestRefusedRevisionIsReported(t *testing.T) {
+	refuse := false
+	f := newFixture(t, interceptor.Funcs{Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+		if _, ok := o.(*appsv1.ControllerRevision); ok && refuse {
+			return apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "controllerrevisions"}, o.GetName(), errors.New("exceeded quota"))
+		}
+		return c.Create(ctx, o, opts...)
+	}}, inPlaceUpdate(1))
+	f.rest(5)
+	refuse = true
+	f.change(newImage)
+	for range 2 {
+		if _, err := f.reconcileOnce(); err == nil || !strings.Contains(err.Error(), "exceeded quota") {
+			t.Errorf("got %v", err)
+		}
+	}
+	set := f.set()
+	if c := condition(set, appsv1beta1.CloneSetConditionFailedUpdate); c.Status != corev1.ConditionTrue || !strings.Contains(c.Message, "exceeded quota") || set.Status.ObservedGeneration == set.Generation {
+		t.Errorf("status %+v", set.Status)
+	}
+	if !f.hasEvent("FailedUpdate") {
+		t.Error("no event")
+	}
+	refuse = false
+	f.rest(5)
+	if c := condition(f.set(), appsv1beta1.CloneSetConditionFailedUpdate); c.Status != corev1.ConditionFalse {
+		t.Errorf("FailedUpdate after success %+v", c)
 	}
 }
