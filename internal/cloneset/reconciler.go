@@ -227,7 +227,11 @@ func (r *reconciler) observeRevisions(ctx context.Context, cs *appsv1beta1.Clone
 		if plan.Write == revision.Create {
 			r.memory.comes(client.ObjectKeyFromObject(cs), cs.UID, plan.Update.Name)
 		}
-		if err := r.exec.revisions.Apply(ctx, owner, plan); err != nil {
+		err := r.exec.revisions.Apply(ctx, owner, plan)
+		if apierrors.IsConflict(err) {
+			return errBehind
+		}
+		if err != nil {
 			return err
 		}
 	}

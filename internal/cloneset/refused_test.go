@@ -319,3 +319,21 @@ func TestRefusedRevisionIsReported(t *testing.T) {
 		t.Errorf("FailedUpdate after success %+v", c)
 	}
 }
+
+// Weakness 30: a revision that changed meanwhile is looked at again, and is no failure.
+func TestConflictOfARevisionIsNoFailure(t *testing.T) {
+	f := newFixture(t, interceptor.Funcs{Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+		if _, ok := o.(*appsv1.ControllerRevision); ok {
+			return apierrors.NewConflict(schema.GroupResource{Group: "apps", Resource: "controllerrevisions"}, o.GetName(), errors.New("modified"))
+		}
+		return c.Patch(ctx, o, p, opts...)
+	}}, inPlaceUpdate(1))
+	f.rest(5)
+	f.change(newImage)
+	f.rest(5)
+	f.change(func(s *appsv1beta1.CloneSet) { s.Spec.Template.Spec.Containers[0].Image = "app:v1" }) // which raises its number
+	result, err := f.reconcileOnce()
+	if err != nil || result.RequeueAfter == 0 {
+		t.Errorf("got %v, %v", result, err)
+	}
+}
