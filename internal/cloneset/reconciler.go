@@ -26,6 +26,9 @@ import (
 const (
 	// again is when to look again after a write met something newer than the snapshot.
 	again = 50 * time.Millisecond
+	// refusedRetry is when to try again at the latest what the apiserver refused. The retries of errors become as rare as
+	// one in a quarter of an hour, and nothing tells that a quota has room again.
+	refusedRetry = time.Minute
 	// cleanUpRetry is when to try again what failed and is no error of the reconcile.
 	cleanUpRetry = time.Second
 	// timeout bounds how long a reconcile waits for the cache to show its own writes, and for its writes to be answered.
@@ -299,7 +302,8 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 	key := client.ObjectKeyFromObject(cs)
 	r.memory.take(key, cs.UID, o.taken)
 	r.memory.refuseResizes(key, cs.UID, o.resizes, r.now())
-	r.memory.refuse(key, cs.UID, o.scaleErr != nil && !o.scaled)
+	refused := o.scaleErr != nil && !o.scaled
+	r.memory.refuse(key, cs.UID, refused)
 	if logger := logOf(ctx).V(4); logger.Enabled() && (d.Changes() || len(d.Waits) > 0) {
 		logger.Info("Reconciled", "edits", len(d.Edits), "creates", len(d.Create), "deletes", len(d.Delete), "waits", d.Waits)
 	}
@@ -308,6 +312,9 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 		if after > 0 && (result.RequeueAfter == 0 || after < result.RequeueAfter) {
 			result.RequeueAfter = after
 		}
+	}
+	if refused {
+		sooner(refusedRetry)
 	}
 	if (o.more || d.More) && o.scaleErr == nil && o.updateErr == nil {
 		sooner(time.Millisecond)

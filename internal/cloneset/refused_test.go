@@ -19,6 +19,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 
@@ -95,11 +96,16 @@ func TestUpdateGoesOnBesideRefusedCreates(t *testing.T) {
 	f.must(err)
 	f.ready()
 	refuse = true
+	var after time.Duration
+	f.later = func(_ ctrl.Request, d time.Duration) { after = d }
 	f.change(newImage, func(s *appsv1beta1.CloneSet) { s.Spec.Replicas = ptr.To[int32](6) })
 	for range 2 {
 		if _, err := f.reconcileOnce(); err == nil || !strings.Contains(err.Error(), "exceeded quota") {
 			t.Errorf("got %v", err)
 		}
+	}
+	if after <= 0 || after > time.Minute {
+		t.Errorf("the next attempt is after %s, whatever the retries of errors are", after)
 	}
 	// One of six is missing, so of three that may be unavailable two are left.
 	if n := f.withImage("app:v2"); n != 2 {

@@ -14,6 +14,7 @@ import (
 	admissionv1 "k8s.io/api/admissionregistration/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -124,6 +125,28 @@ func TestS_cloneset_2_SlowStartFailure(t *testing.T) {
 	w.waitStatus(cs, "the condition clears", func(cs *v1beta1.CloneSet) bool {
 		return condition(cs, v1beta1.CloneSetConditionFailedScale).Status == corev1.ConditionFalse
 	})
+}
+
+// A quota has no room for the last pod. That is reported, and no reason to leave the others at the old revision.
+func TestQuotaDoesNotStopARollout(t *testing.T) {
+	w := newWorld(t)
+	quota := &corev1.ResourceQuota{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "pods"}}
+	quota.Spec.Hard = corev1.ResourceList{corev1.ResourcePods: resource.MustParse("3")}
+	w.must(w.client.Create(w.ctx, quota))
+	w.eventually("the quota is computed", func() error {
+		w.must(w.client.Get(w.ctx, client.ObjectKeyFromObject(quota), quota))
+		if len(quota.Status.Used) == 0 {
+			return errors.New("it is not")
+		}
+		return nil
+	})
+	cs := w.cloneSet(4, limits(2, 0))
+	w.must(w.client.Create(w.ctx, cs))
+	w.waitStatus(cs, "three pods are available, and the fourth is reported", func(cs *v1beta1.CloneSet) bool {
+		return cs.Status.AvailableReplicas == 3 && condition(cs, v1beta1.CloneSetConditionFailedScale).Status == corev1.ConditionTrue
+	})
+	w.change(cs, setImage(imageV2))
+	w.waitStatus(cs, "all three are updated", func(cs *v1beta1.CloneSet) bool { return cs.Status.UpdatedAvailableReplicas == 3 })
 }
 
 // asJSON encodes an object as kubectl takes it.
