@@ -242,14 +242,14 @@ providers: [{name: hub, matchImages: [docker.io], defaultCacheDuration: 1m, apiV
 				t.Errorf("%s is pulled with %v", name, auth)
 			}
 		}
-		if logins, found := plugins.Lookup("plugin.example.com/another"); !found || len(logins) != 1 {
+		if logins := plugins.lookup(t.Context(), "plugin.example.com/another"); len(logins) != 1 {
 			t.Errorf("logins %v", logins)
 		}
 		if ran, err := os.ReadFile(count); err != nil || string(ran) != "run\n" {
 			t.Errorf("ran %q times (%v), the answer is for the registry", ran, err)
 		}
 		plugins.forget()
-		plugins.Lookup("plugin.example.com/another")
+		plugins.lookup(t.Context(), "plugin.example.com/another")
 		if ran, err := os.ReadFile(count); err != nil || string(ran) != "run\nrun\n" {
 			t.Errorf("ran %q times (%v)", ran, err)
 		}
