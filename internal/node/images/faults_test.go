@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,6 +95,20 @@ func TestFaults(t *testing.T) {
 			return nil, errors.New("no container runtime is connected: dial unix: refused")
 		}
 		a.ends("no container runtime is connected", 0)
+	})
+	t.Run("runtime not connected yet", func(t *testing.T) {
+		a := newAgent(t, &fakecri.Server{}, 0, withPolicy(60, 0))
+		var connected atomic.Bool
+		images := a.puller.Images
+		a.puller.Images = func() (cri.Images, error) {
+			if !connected.Load() {
+				return nil, fmt.Errorf("%w: connecting", ErrNotYet)
+			}
+			return images()
+		}
+		a.until("waiting", waitsFor("waiting for the container runtime: connecting"))
+		connected.Store(true)
+		a.until("pulled", func(n *appsv1beta1.NodeImage) bool { return n.Status.Succeeded == 1 })
 	})
 	t.Run("node deleted", func(t *testing.T) {
 		cancelled := make(chan struct{})

@@ -30,6 +30,9 @@ const (
 // waiting is why an attempt could not even begin. It is made again, and does not count.
 type waiting struct{ error }
 
+// ErrNotYet of Options.Images says that the runtime is about to be connected: the attempt does not count.
+var ErrNotYet = errors.New("waiting for the container runtime")
+
 var errDeadline = errors.New("pulling exceeds the activeDeadlineSeconds")
 
 // pull is one task at work. What it was started with does not change.
@@ -229,6 +232,9 @@ func (j *pull) attempt(ctx context.Context, timeout time.Duration, last bool) (s
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	images, err := j.puller.Images()
+	if errors.Is(err, ErrNotYet) {
+		return "", &waiting{err}
+	}
 	if err != nil {
 		return "", err
 	}
