@@ -4,6 +4,7 @@ package containerrecreate
 
 import (
 	"context"
+	"math"
 	"testing"
 	"time"
 
@@ -72,6 +73,15 @@ func TestEnds(t *testing.T) {
 		}
 		if d := at(60*time.Second, request("r", ""), runningPod(false)); d.complete != "daemon has not responded for a long time" {
 			t.Errorf("at 60 s: %+v", d)
+		}
+	})
+	t.Run("a deadline beyond all times", func(t *testing.T) {
+		for _, seconds := range []int64{math.MaxInt64, 10_000_000_000} {
+			crr := request("r", appsv1beta1.ContainerRecreateRequestRecreating)
+			crr.Spec.ActiveDeadlineSeconds = &seconds
+			if d := at(time.Hour, crr, runningPod(false)); d.complete != "" {
+				t.Errorf("%d: %q", seconds, d.complete)
+			}
 		}
 	})
 	t.Run("S_container_restart_10", func(t *testing.T) {

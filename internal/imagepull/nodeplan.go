@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/seconds"
 )
 
 // answerTime is how long an agent may take to report on a task, beyond the task's own deadline (image-pulling 5.2).
@@ -186,7 +187,7 @@ func (s *nodeSnapshot) answerForAgent(n *appsv1beta1.NodeImage, d *nodeDecision)
 				if st.CompletionTime != nil || task.PullPolicy == nil || task.PullPolicy.ActiveDeadlineSeconds == nil {
 					continue
 				}
-				limit += time.Duration(*task.PullPolicy.ActiveDeadlineSeconds) * time.Second
+				limit += seconds.Of(*task.PullPolicy.ActiveDeadlineSeconds)
 				message = messageDeadline
 			}
 			if left := limit - s.now.Sub(task.CreatedAt.Time); left > 0 {

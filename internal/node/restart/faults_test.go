@@ -5,6 +5,7 @@ package restart
 import (
 	"context"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -271,5 +272,110 @@ func TestStatusOfEndedRequest(t *testing.T) {
 		if other.Status.Phase != want || len(other.Status.ContainerStatusSnapshot) != 1 {
 			t.Errorf("ended %v: status %+v", ended, other.Status)
 		}
+	}
+}
+
+// The node's clock is not the manager's. Draining takes as long as it is meant to, and a deadline, which is the manager's
+// to watch, does not cut off the stop of a container.
+func TestClocks(t *testing.T) {
+	for name, skew := range map[string]time.Duration{"the same": 0, "node behind": time.Hour, "node ahead": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			crr := request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) {
+				s.Strategy.UnreadyGracePeriodSeconds = ptr.To[int64](5)
+				s.ActiveDeadlineSeconds = ptr.To[int64](10)
+			}, "a")
+			now := time.Now()
+			crr.UID, crr.CreationTimestamp = "request", metav1.NewTime(now.Add(skew))
+			n := newNode(t, runtimeWith("a"), crr)
+			if left, ready := n.r.graceLeft(crr, now); ready || left != 0 {
+				t.Errorf("before the pod is out of traffic: %s, %v", left, ready)
+			}
+			crr.Status.Conditions = []metav1.Condition{{Type: appsv1beta1.ContainerRecreateRequestPreRecreateGrace, Status: metav1.ConditionTrue,
+				LastTransitionTime: metav1.NewTime(now.Add(skew))}}
+			for _, tc := range []struct {
+				at, left time.Duration
+				ready    bool
+			}{{0, 5100 * time.Millisecond, false}, {5 * time.Second, 100 * time.Millisecond, false}, {5100 * time.Millisecond, 0, true}} {
+				if left, ready := n.r.graceLeft(crr, now.Add(tc.at)); left != tc.left || ready != tc.ready {
+					t.Errorf("after %s: %s, %v", tc.at, left, ready)
+				}
+			}
+			n.r.drained[crr.UID] = now.Add(-time.Minute)
+			if err := n.Status().Update(t.Context(), crr); err != nil {
+				t.Fatal(err)
+			}
+			n.rounds()
+			n.stops("a0 10")
+			n.expect("r", "Recreating a:Recreating")
+			n.r.forget(crr.UID)
+			if len(n.r.drained) != 0 {
+				t.Errorf("remembers %v", n.r.drained)
+			}
+		})
+	}
+}
+
+// Very long periods are long, not over.
+func TestVeryLongPeriods(t *testing.T) {
+	for _, grace := range []int64{math.MaxInt64, 10_000_000_000} {
+		server := runtimeWith("a")
+		n := newNode(t, server, request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) {
+			s.Strategy.TerminationGracePeriodSeconds = &grace
+			s.ActiveDeadlineSeconds = &grace
+			s.Containers[0].PreStop = execHook
+		}, "a"))
+		n.rounds()
+		n.stops("a0 2147483647")
+		if first := <-n.events.Events; !strings.Contains(first, "Killing") || len(n.events.Events) != 0 {
+			t.Errorf("event %q and %d more", first, len(n.events.Events))
+		}
+		crr := request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) { s.Strategy.UnreadyGracePeriodSeconds = &grace }, "a")
+		crr.Status.Conditions = []metav1.Condition{{Type: appsv1beta1.ContainerRecreateRequestPreRecreateGrace, Status: metav1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+		if left, ready := n.r.graceLeft(crr, time.Now()); ready || left < time.Hour {
+			t.Errorf("%s, %v", left, ready)
+		}
+	}
+}
+
+// Where pods are not watched, a request made past admission stops no container of another pod, whatever UID it names.
+func TestContainersOfOtherPods(t *testing.T) {
+	for name, edit := range map[string]func(*appsv1beta1.ContainerRecreateRequest){
+		"another namespace": func(crr *appsv1beta1.ContainerRecreateRequest) { crr.Namespace = "other" },
+		"another name":      func(crr *appsv1beta1.ContainerRecreateRequest) { crr.Spec.PodName = "q" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			crr := request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) { s.Containers[0].PreStop = execHook }, "a")
+			edit(crr)
+			n := newNode(t, runtimeWith("a"), crr)
+			for range 5 {
+				if _, err := n.r.Reconcile(t.Context(), PodOf(t.Context(), crr)[0]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n.stops()
+			if len(n.cri.Execs()) != 0 {
+				t.Errorf("ran %v", n.cri.Execs())
+			}
+		})
+	}
+}
+
+// A failure ends a request with what it has done so far, and says of each container where it was left.
+func TestContainersLeftBehind(t *testing.T) {
+	crr := request("r", nil, "a", "b", "c")
+	crr.Status.ContainerRecreateStates = []state{{Name: "a", Phase: recreating, IsKilled: true}, {Name: "b", Phase: failed, Message: "kill container error: no"}, {Name: "c", Phase: pending}}
+	current := map[string]observed{}
+	for id, name := range map[string]string{"a1": "a", "b0": "b", "c0": "c"} {
+		current[name] = observed{container: &runtimeapi.Container{Id: id}}
+	}
+	s := plan(&pass{crr: crr, now: time.Now(), current: current})
+	want := []string{"not waited for", "kill container error: no", "skipped"}
+	for i, st := range s.states {
+		if st.Message != want[i] {
+			t.Errorf("%s: message %q, want %q", st.Name, st.Message, want[i])
+		}
+	}
+	if !s.complete || s.message != "0 succeeded, 1 failed, 2 given up (b: kill container error: no)" {
+		t.Errorf("complete %v: %q", s.complete, s.message)
 	}
 }

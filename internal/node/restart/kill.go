@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"kruise.io/kruise/internal/node/cri"
+	"kruise.io/kruise/internal/seconds"
 )
 
 // minGrace is the least time in seconds between SIGTERM and SIGKILL.
@@ -53,7 +55,7 @@ var ErrWithdrawn = errors.New("withdrawn")
 
 // Run runs the hook and stops the container (container-restart 5.4.1).
 func (s *Stop) Run(ctx context.Context) error {
-	grace := s.GraceSeconds
+	grace := min(s.GraceSeconds, math.MaxInt32) // runtimes don't read more as seconds
 	if s.PreStop != nil && grace > 0 {
 		started := time.Now()
 		if err := s.runHook(ctx, time.Duration(grace)*time.Second); err != nil && s.OnHookFailure != nil {
@@ -97,7 +99,7 @@ func (s *Stop) hook(ctx context.Context) error {
 	case h.Sleep != nil:
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Duration(h.Sleep.Seconds) * time.Second):
+		case <-time.After(seconds.Of(h.Sleep.Seconds)):
 		}
 		return nil
 	}
