@@ -196,6 +196,23 @@ func TestJobController(t *testing.T) {
 		equal(t, "event", <-c.events, want)
 		equal(t, "writes to NodeImages", c.writes.Load(), 0)
 	})
+	t.Run("a result is not overwritten by who has not seen it", func(t *testing.T) {
+		job := pullJob("job")
+		c := newCluster(t, append(objectsOf(nodes(1)), job)...)
+		former := job.DeepCopy()
+		c.get(t, former)
+		c.get(t, job)
+		job.Status = appsv1beta1.ImagePullJobStatus{Desired: 1, Succeeded: 1, CompletionTime: ptr.To(metav1.NewTime(t0)), Message: "job has completed"}
+		if err := c.Status().Update(context.Background(), job); err != nil {
+			t.Fatal(err)
+		}
+		stale := &appsv1beta1.ImagePullJobStatus{Desired: 1, Active: 1, Message: "job is running"}
+		if err := newJobs(c.config).report(context.Background(), former, stale); !apierrors.IsConflict(err) {
+			t.Errorf("error %v", err)
+		}
+		c.get(t, job)
+		equal(t, "active, succeeded", []int32{job.Status.Active, job.Status.Succeeded}, []int32{0, 1})
+	})
 	t.Run("without the namespace of copies", func(t *testing.T) {
 		job := pullJob("job")
 		job.Spec.PullSecrets = []string{"s1"}
