@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -195,6 +196,55 @@ func TestJobController(t *testing.T) {
 		want := "Warning SandboxConfigConflict Nodes wait: job other/theirs pulls busybox with another sandboxConfig"
 		equal(t, "event", <-c.events, want)
 		equal(t, "writes to NodeImages", c.writes.Load(), 0)
+	})
+	t.Run("what becomes of a pull secret while the job runs", func(t *testing.T) {
+		job := pullJob("job", parallel(1))
+		job.Spec.PullSecrets = []string{"s1"}
+		c := newCluster(t, objectsOf(nodes(2), job, namespace.DeepCopy())...)
+		r := newJobs(c.config)
+		look := func() (result reconcile.Result, copies []corev1.Secret) {
+			t.Helper()
+			result, err := reconciled(t, r, job)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list := &corev1.SecretList{}
+			if err := c.List(context.Background(), list, client.InNamespace("config")); err != nil {
+				t.Fatal(err)
+			}
+			return result, list.Items
+		}
+		t.Run("S_image_pulling_27", func(t *testing.T) {
+			_, copies := look()
+			n := nodeImage("node-0")
+			c.get(t, n)
+			c.get(t, job)
+			if entry := n.Spec.Images["busybox"]; len(entry.Tags) != 1 || len(entry.PullSecrets) != 0 || len(copies) != 0 || !strings.Contains(job.Status.Message, "pull secrets not found: s1") {
+				t.Errorf("entry %+v, copies %v, message %q", entry, copies, job.Status.Message)
+			}
+		})
+		secret := source("s1", "x")
+		secret.Namespace, secret.ResourceVersion = "ns", ""
+		if err := c.Create(context.Background(), secret); err != nil {
+			t.Fatal(err)
+		}
+		c.now = c.now.Add(secretPeriod)
+		result, copies := look()
+		if len(copies) != 1 || result.RequeueAfter > secretPeriod {
+			t.Fatalf("copies %v, looks again after %s", copies, result.RequeueAfter)
+		}
+		n := nodeImage("node-0")
+		c.get(t, n)
+		equal(t, "references of the running task", len(n.Spec.Images["busybox"].PullSecrets), 1)
+		t.Run("S_image_pulling_26", func(t *testing.T) {
+			secret.Data[corev1.DockerConfigJsonKey] = []byte("y")
+			if err := c.Update(context.Background(), secret); err != nil {
+				t.Fatal(err)
+			}
+			c.now = c.now.Add(secretPeriod)
+			_, copies := look()
+			equal(t, "data", string(copies[0].Data[corev1.DockerConfigJsonKey]), "y")
+		})
 	})
 	t.Run("a result is not overwritten by who has not seen it", func(t *testing.T) {
 		job := pullJob("job")

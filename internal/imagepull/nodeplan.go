@@ -81,7 +81,11 @@ func planCreation(s *nodeSnapshot, d *nodeDecision) {
 		if c.Type != corev1.NodeReady || c.Status != corev1.ConditionTrue {
 			continue
 		}
-		if left := s.creationDelay - s.now.Sub(c.LastTransitionTime.Time); left > 0 {
+		since := c.LastTransitionTime.Time
+		if since.After(s.now) { // by a clock that is ahead of ours
+			since = s.node.CreationTimestamp.Time
+		}
+		if left := s.creationDelay - s.now.Sub(since); left > 0 {
 			d.requeueAfter = left
 			return
 		}

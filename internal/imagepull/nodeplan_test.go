@@ -52,6 +52,11 @@ func TestNodeImageFollowsNode(t *testing.T) {
 		if d.create || d.requeueAfter != 25*time.Second {
 			t.Errorf("decision %+v", d)
 		}
+		ahead := readyNode(t0.Add(time.Hour)) // by its own clock
+		ahead.CreationTimestamp = metav1.NewTime(t0.Add(-5 * time.Second))
+		if d := nodePlan(ahead, nil, t0, 0); d.create || d.requeueAfter != 25*time.Second {
+			t.Errorf("clock ahead: %+v", d)
+		}
 		node := readyNode(t0.Add(-time.Hour))
 		node.Labels["type"] = "virtual-kubelet"
 		if d := nodePlan(node, nil, t0, 0); d.create || d.requeueAfter != 0 {
