@@ -425,3 +425,24 @@ func TestOwnersAreAskedConcurrently(t *testing.T) {
 	}
 	wg.Wait()
 }
+
+// A conflict among other errors hides none of them.
+func TestRetriable(t *testing.T) {
+	conflict := apierrors.NewConflict(appsv1beta1.Resource("nodeimages"), "n", errors.New("stale"))
+	wrapped, refused := fmt.Errorf("NodeImage n: %w", conflict), apierrors.NewBadRequest("no")
+	for name, tc := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"a conflict":         {wrapped, true},
+		"several":            {errors.Join(wrapped, nil, errors.Join(conflict, conflict)), true},
+		"another error":      {fmt.Errorf("NodeImage n: %w", refused), false},
+		"both":               {errors.Join(wrapped, refused), false},
+		"both, wrapped":      {fmt.Errorf("pull secrets: %w", errors.Join(refused, conflict)), false},
+		"no apiserver's one": {errors.New("no"), false},
+	} {
+		if got := retriable(tc.err); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}
