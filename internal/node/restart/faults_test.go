@@ -6,6 +6,9 @@ import (
 	"context"
 	"errors"
 	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/util/workqueue"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/ptr"
@@ -377,5 +381,35 @@ func TestContainersLeftBehind(t *testing.T) {
 	}
 	if !s.complete || s.message != "0 succeeded, 1 failed, 2 given up (b: kill container error: no)" {
 		t.Errorf("complete %v: %q", s.complete, s.message)
+	}
+}
+
+// What a hook is told and what it prints may be secret; events say neither.
+func TestHookFailuresTellNoSecrets(t *testing.T) {
+	refusing := httptest.NewServer(http.NotFoundHandler())
+	port := refusing.Listener.Addr().(*net.TCPAddr).Port
+	refusing.Close()
+	for want, hook := range map[string]*corev1.LifecycleHandler{
+		`"curl" exited with 3`:               {Exec: &corev1.ExecAction{Command: []string{"curl", "-H", "Token: hunter2"}}},
+		`"sh" could not be run: Unavailable`: {Exec: &corev1.ExecAction{Command: []string{"sh", "-c", "hunter2"}}},
+		"connection refused":                 {HTTPGet: &corev1.HTTPGetAction{Path: "/drain?token=hunter2", Port: intstr.FromInt(port), Host: "127.0.0.1"}},
+	} {
+		t.Run(want, func(t *testing.T) {
+			server := runtimeWith("a")
+			server.OnExec = func(r *runtimeapi.ExecSyncRequest) (*runtimeapi.ExecSyncResponse, error) {
+				if r.Cmd[0] == "sh" {
+					return nil, status.Error(codes.Unavailable, "failed to run sh -c hunter2")
+				}
+				return &runtimeapi.ExecSyncResponse{ExitCode: 3, Stderr: []byte("hunter2 is refused")}, nil
+			}
+			n := newNode(t, server, request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) { s.Containers[0].PreStop = hook }, "a"))
+			n.r.AllowPreStopHost = true
+			n.rounds()
+			n.stops("a0 10")
+			<-n.events.Events // Killing
+			if got := <-n.events.Events; !strings.HasPrefix(got, "Warning FailedPreStopHook PreStop hook failed: ") || !strings.Contains(got, want) || strings.Contains(got, "hunter2") {
+				t.Errorf("event %q", got)
+			}
+		})
 	}
 }

@@ -110,17 +110,32 @@ func (s *Stop) hook(ctx context.Context) error {
 func (s *Stop) exec(ctx context.Context, command []string) error {
 	done := make(chan error, 1)
 	go func() {
-		_, stderr, err := s.Runtime.ExecSync(ctx, s.ID, command, 0)
-		if err != nil && len(stderr) > 0 {
-			err = fmt.Errorf("%w: %s", err, stderr[:min(len(stderr), 256)])
-		}
-		done <- err
+		_, _, err := s.Runtime.ExecSync(ctx, s.ID, command, 0)
+		done <- reasonOf(command, err)
 	}()
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 		return errors.New("the hook takes longer than the grace period")
+	}
+}
+
+// reasonOf says why a command failed as others than its author may read it: neither its arguments nor what it printed,
+// which the library's error has, since both may be secret (security 5.11).
+func reasonOf(command []string, err error) error {
+	program := ""
+	if len(command) > 0 {
+		program = command[0]
+	}
+	var exit interface{ ExitStatus() int }
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &exit):
+		return fmt.Errorf("%.64q exited with %d", program, exit.ExitStatus())
+	default:
+		return fmt.Errorf("%.64q could not be run: %s", program, status.Code(err))
 	}
 }
 
@@ -152,7 +167,7 @@ func (s *Stop) get(ctx context.Context, h *corev1.HTTPGetAction) error {
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
 	if err != nil {
-		return err
+		return errors.New("scheme, port and path are no URL")
 	}
 	for _, header := range h.HTTPHeaders {
 		if strings.EqualFold(header.Name, "Host") {
@@ -172,6 +187,10 @@ func (s *Stop) get(ctx context.Context, h *corev1.HTTPGetAction) error {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := c.Do(req)
+	var withURL *url.Error
+	if errors.As(err, &withURL) { // path and query may be secret
+		err = withURL.Err
+	}
 	if err != nil {
 		return err
 	}
