@@ -162,7 +162,7 @@ func nodeMatters() predicate.Predicate {
 				(ready(before) != ready(after) || (before.DeletionTimestamp == nil) != (after.DeletionTimestamp == nil) ||
 					!equality.Semantic.DeepEqual(before.Labels, after.Labels))
 		},
-		DeleteFunc:  func(e event.DeleteEvent) bool { return hasKubelet(e.Object) },
+		DeleteFunc:  func(event.DeleteEvent) bool { return true }, // it may have had another label when it came
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
 }

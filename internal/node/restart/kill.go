@@ -139,44 +139,11 @@ func reasonOf(command []string, err error) error {
 	}
 }
 
+// get sends an HTTP hook.
 func (s *Stop) get(ctx context.Context, h *corev1.HTTPGetAction) error {
-	host := s.PodIP
-	if h.Host != "" && h.Host != s.PodIP {
-		if !s.AllowHost {
-			return errors.New("host is not allowed")
-		}
-		host = h.Host
-	}
-	if host == "" {
-		return errors.New("the pod has no IP")
-	}
-	port, err := s.port(h.Port)
+	req, err := s.request(ctx, h)
 	if err != nil {
 		return err
-	}
-	target, err := url.Parse(h.Path)
-	if err != nil {
-		target = &url.URL{Path: h.Path} // as it is, like the kubelet
-	}
-	if target.Scheme != "" || target.Host != "" {
-		return errors.New("host is not allowed in the path")
-	}
-	target.Scheme, target.Host = "http", net.JoinHostPort(host, strconv.Itoa(port))
-	if h.Scheme != "" {
-		target.Scheme = strings.ToLower(string(h.Scheme))
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
-	if err != nil {
-		return errors.New("scheme, port and path are no URL")
-	}
-	for _, header := range h.HTTPHeaders {
-		if strings.EqualFold(header.Name, "Host") {
-			if !s.AllowHost {
-				return errors.New("header Host is not allowed")
-			}
-			req.Host = header.Value
-		}
-		req.Header.Add(header.Name, header.Value)
 	}
 	c := &http.Client{
 		Transport: &http.Transport{ // no proxy: the hook is the pod's
@@ -197,9 +164,52 @@ func (s *Stop) get(ctx context.Context, h *corev1.HTTPGetAction) error {
 	defer func() { _ = resp.Body.Close() }()
 	_, _ = io.CopyN(io.Discard, resp.Body, 10<<10) // an answer is an answer
 	if resp.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("the hook answered %s", resp.Status)
+		return fmt.Errorf("the hook answered %d", resp.StatusCode)
 	}
 	return nil
+}
+
+// request makes that of an HTTP hook. It goes to the pod (security 5.8).
+func (s *Stop) request(ctx context.Context, h *corev1.HTTPGetAction) (*http.Request, error) {
+	host := s.PodIP
+	if h.Host != "" && h.Host != s.PodIP {
+		if !s.AllowHost {
+			return nil, errors.New("host is not allowed")
+		}
+		host = h.Host
+	}
+	if host == "" {
+		return nil, errors.New("the pod has no IP")
+	}
+	port, err := s.port(h.Port)
+	if err != nil {
+		return nil, err
+	}
+	target, err := url.Parse(h.Path)
+	if err != nil {
+		target = &url.URL{Path: h.Path} // as it is, like the kubelet
+	}
+	if target.Scheme != "" || target.Host != "" {
+		return nil, errors.New("host is not allowed in the path")
+	}
+	target.Scheme, target.Host = "http", net.JoinHostPort(host, strconv.Itoa(port))
+	if h.Scheme != "" {
+		target.Scheme = strings.ToLower(string(h.Scheme))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return nil, errors.New("scheme, port and path are no URL")
+	}
+	for _, header := range h.HTTPHeaders {
+		if strings.EqualFold(header.Name, "Host") {
+			if !s.AllowHost {
+				return nil, errors.New("header Host is not allowed")
+			}
+			req.Host = header.Value
+		}
+		req.Header.Add(header.Name, header.Value)
+	}
+	return req, nil
 }
 
 func (s *Stop) port(p intstr.IntOrString) (int, error) {
