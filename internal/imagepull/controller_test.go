@@ -332,6 +332,24 @@ func TestNodeImageController(t *testing.T) {
 	}
 }
 
+// A cache that does not know a node yet does not take its NodeImage away.
+func TestNodeImageOfUnknownNode(t *testing.T) {
+	node, n := readyNode(t0), nodeImage("n")
+	c := newCluster(t, n)
+	c.config.Live = newCluster(t, node).Client
+	if _, err := reconciled(t, &nodeImages{c.config}, n); err != nil {
+		t.Fatal(err)
+	}
+	c.get(t, n)
+	c.config.Live = c.Client
+	if _, err := reconciled(t, &nodeImages{c.config}, n); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Get(context.Background(), client.ObjectKeyFromObject(n), n); !apierrors.IsNotFound(err) {
+		t.Errorf("the NodeImage is still there: %v", err)
+	}
+}
+
 func TestListController(t *testing.T) {
 	job := listJob("a:1", "b:1", "c:1")
 	c := newCluster(t, job)
