@@ -121,7 +121,7 @@ func TestCloseEndsPlugins(t *testing.T) {
 kind: CredentialProviderConfig
 providers: [{name: hangs, matchImages: [docker.io], defaultCacheDuration: 1m, apiVersion: credentialprovider.kubelet.k8s.io/v1}]
 `} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil { //nolint:gosec // one of them is a program
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}

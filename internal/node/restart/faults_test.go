@@ -330,7 +330,7 @@ func TestVeryLongPeriods(t *testing.T) {
 		}, "a"))
 		n.rounds()
 		n.stops("a0 2147483647")
-		if first := <-n.events.Events; !strings.Contains(first, "Killing") || len(n.events.Events) != 0 {
+		if first := n.event(); !strings.Contains(first, "Killing") || len(n.events.Events) != 0 {
 			t.Errorf("event %q and %d more", first, len(n.events.Events))
 		}
 		crr := request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) { s.Strategy.UnreadyGracePeriodSeconds = &grace }, "a")
@@ -406,8 +406,8 @@ func TestHookFailuresTellNoSecrets(t *testing.T) {
 			n.r.AllowPreStopHost = true
 			n.rounds()
 			n.stops("a0 10")
-			<-n.events.Events // Killing
-			if got := <-n.events.Events; !strings.HasPrefix(got, "Warning FailedPreStopHook PreStop hook failed: ") || !strings.Contains(got, want) || strings.Contains(got, "hunter2") {
+			_ = n.event() // Killing
+			if got := n.event(); !strings.HasPrefix(got, "Warning FailedPreStopHook PreStop hook failed: ") || !strings.Contains(got, want) || strings.Contains(got, "hunter2") {
 				t.Errorf("event %q", got)
 			}
 		})
