@@ -114,6 +114,9 @@ func (p *planner) refreshLifecycle(i *podInfo, wanted string, progress inplace.P
 		p.event(i.Pod, corev1.EventTypeWarning, "UnknownLifecycleState",
 			fmt.Sprintf("the value %q of label %s is unknown and counts as Normal", r.UnknownState, pub.LifecycleStateKey))
 	}
+	if r.Wait != nil && r.Wait.Hook != "" && (r.Changed || isNew(i.Pod) && len(r.Edits) > 0) {
+		p.event(i.Pod, corev1.EventTypeNormal, "LifecycleHookBlocked", r.Wait.Message)
+	}
 	switch {
 	case r.Wait != nil && r.Wait.Hook == "":
 		p.wait(i.Pod, WaitScheduling, r.Wait.Message)
@@ -126,6 +129,9 @@ func (p *planner) refreshLifecycle(i *podInfo, wanted string, progress inplace.P
 		p.edit(EditRefresh, i, "", edits)
 	}
 }
+
+// isNew says whether the pod has not had its first status write yet.
+func isNew(pd *corev1.Pod) bool { return pod.MissesGates(pd) && lifecycle.StateOf(pd) == lifecycle.PreparingNormal }
 
 // addHash puts pod-template-hash on pods that lack it, in the last write that is made anyway or in one of its own.
 func (p *planner) addHash(i *podInfo, edits []pod.Edit) []pod.Edit {

@@ -49,13 +49,16 @@ func SetupJobs(mgr manager.Manager, c Config) error {
 	if err := mgr.Add(&Janitor{c}); err != nil {
 		return err
 	}
-	return ctrl.NewControllerManagedBy(mgr).
+	b := ctrl.NewControllerManagedBy(mgr).
 		Named("imagepulljob-controller").
 		For(&appsv1beta1.ImagePullJob{}, builder.WithPredicates(jobMatters())).
 		Watches(&appsv1beta1.NodeImage{}, &nodeImageEvents{reader: c.Plain}).
 		Watches(&corev1.Pod{}, &podEvents{reader: c.Plain}).
-		WithOptions(controller.Options{MaxConcurrentReconciles: max(1, c.Workers), RateLimiter: c.RateLimiter}).
-		Complete(r)
+		WithOptions(controller.Options{MaxConcurrentReconciles: max(1, c.Workers), RateLimiter: c.RateLimiter})
+	if c.WatchSecrets && !c.Broker {
+		b = b.WatchesRawSource(r.watchSecrets(mgr))
+	}
+	return b.Complete(r)
 }
 
 func newJobs(c Config) *jobs { return &jobs{Config: c, secrets: secretKeeper{Config: c}} }
@@ -150,6 +153,9 @@ func (r *jobs) run(ctx context.Context, job *appsv1beta1.ImagePullJob) (reconcil
 		d.push, d.refresh = nil, nil // nobody pulls without the credentials it was given
 	}
 	actErr := r.act(ctx, s, d)
+	if d.conflict != "" && d.status.Message != job.Status.Message { // once, and again when something else is to be told
+		r.Recorder.Eventf(job, nil, corev1.EventTypeWarning, "SandboxConfigConflict", "PullImage", "Nodes wait: %s", d.conflict)
+	}
 	if err := errors.Join(secretErr, actErr, r.report(ctx, job, &d.status)); err != nil {
 		return reconcile.Result{}, err
 	}

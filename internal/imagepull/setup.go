@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -44,6 +45,10 @@ type Config struct {
 	SecretTypes []string
 	// ReduceSecrets leaves of a copy only the registries that the images of its jobs come from (--pull-secret-reduce).
 	ReduceSecrets bool
+	// WatchSecrets has copies follow their sources at once, at the price of the right to list and watch all secrets
+	// (--watch-pull-secrets); Namespace is the only one that is looked at, empty for all.
+	WatchSecrets bool
+	Namespace    string
 	// Broker: nothing is copied, agents ask a Broker (--secret-delivery=broker).
 	Broker bool
 	// MaxActivePulls bounds the unfinished tasks of all jobs on all nodes; 0 for no bound (--max-active-pulls).
@@ -152,10 +157,14 @@ func isActive(job *appsv1beta1.ImagePullJob) bool {
 	return job.DeletionTimestamp == nil && job.Status.CompletionTime == nil
 }
 
-// owners tells how far the jobs behind owner references have got; each is read once.
+// owners tells how far the jobs behind owner references have got; each is read once. The function it returns may be
+// called concurrently.
 func owners(ctx context.Context, c client.Reader) func(corev1.ObjectReference) ownerPhase {
+	var mu sync.Mutex
 	known := map[types.UID]ownerPhase{}
 	return func(ref corev1.ObjectReference) ownerPhase {
+		mu.Lock()
+		defer mu.Unlock()
 		if phase, ok := known[ref.UID]; ok {
 			return phase
 		}

@@ -250,7 +250,9 @@ func TestPullFaults(t *testing.T) {
 		"private": {"reg.example.com/private:1", "authorization failed"},
 	} {
 		job := w.pullJob(name, tc.image, nodeName)
-		job.Spec.PullPolicy.TimeoutSeconds = new(int32(1))
+		if name == "hangs" {
+			job.Spec.PullPolicy.TimeoutSeconds = new(int32(1))
+		}
 		job.Spec.PullSecrets = []string{"wrong"}
 		w.must(w.Create(w.ctx, job))
 		if st := w.ended(job); st.Failed != 1 {
