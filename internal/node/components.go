@@ -107,7 +107,7 @@ func (a *agent) addRestarts(cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	r := &restart.Reconciler{Client: cached, Runtimes: a.runtimes.get, Recorder: recorder, NodeName: a.NodeName, AllowPreStopHost: a.AllowPreStopHost}
+	r := &restart.Reconciler{Client: cached, Runtimes: a.runtimes.get, Connecting: a.runtimes.connecting, Recorder: recorder, NodeName: a.NodeName, AllowPreStopHost: a.AllowPreStopHost}
 	if a.Gates.Enabled(gates.DaemonWatchingPod) {
 		r.Pods = a.mgr.GetCache()
 	}
@@ -128,7 +128,7 @@ func (a *agent) addContainerMeta(cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	r := &containermeta.Reconciler{Client: cached, Runtimes: a.runtimes.get, Recorder: recorder,
+	r := &containermeta.Reconciler{Client: cached, Runtimes: a.runtimes.get, Connecting: a.runtimes.connecting, Recorder: recorder,
 		Env: a.Gates.Enabled(gates.InPlaceUpdateEnvFromMetadata), AllowPreStopHost: a.AllowPreStopHost}
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	add := func(q queue, p client.Object) {

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -94,6 +95,20 @@ func TestFaults(t *testing.T) {
 			return nil, errors.New("no container runtime is connected: dial unix: refused")
 		}
 		a.ends("no container runtime is connected", 0)
+	})
+	t.Run("runtime not connected yet", func(t *testing.T) {
+		a := newAgent(t, &fakecri.Server{}, 0, withPolicy(60, 0))
+		var connected atomic.Bool
+		images := a.puller.Images
+		a.puller.Images = func() (cri.Images, error) {
+			if !connected.Load() {
+				return nil, fmt.Errorf("%w: connecting", ErrNotYet)
+			}
+			return images()
+		}
+		a.until("waiting", waitsFor("waiting for the container runtime: connecting"))
+		connected.Store(true)
+		a.until("pulled", func(n *appsv1beta1.NodeImage) bool { return n.Status.Succeeded == 1 })
 	})
 	t.Run("node deleted", func(t *testing.T) {
 		cancelled := make(chan struct{})
@@ -242,14 +257,14 @@ providers: [{name: hub, matchImages: [docker.io], defaultCacheDuration: 1m, apiV
 				t.Errorf("%s is pulled with %v", name, auth)
 			}
 		}
-		if logins, found := plugins.Lookup("plugin.example.com/another"); !found || len(logins) != 1 {
+		if logins := plugins.lookup(t.Context(), "plugin.example.com/another"); len(logins) != 1 {
 			t.Errorf("logins %v", logins)
 		}
 		if ran, err := os.ReadFile(count); err != nil || string(ran) != "run\n" {
 			t.Errorf("ran %q times (%v), the answer is for the registry", ran, err)
 		}
 		plugins.forget()
-		plugins.Lookup("plugin.example.com/another")
+		plugins.lookup(t.Context(), "plugin.example.com/another")
 		if ran, err := os.ReadFile(count); err != nil || string(ran) != "run\nrun\n" {
 			t.Errorf("ran %q times (%v)", ran, err)
 		}

@@ -51,8 +51,10 @@ type Reconciler struct {
 	// Pods reads the node's pods; nil if they are not watched.
 	Pods     client.Reader
 	Runtimes func() []*cri.Runtime
-	Recorder record.EventRecorder
-	NodeName string
+	// Connecting says why Runtimes may lack one that the node has; nil if it does not, or if nothing is ever connected late.
+	Connecting func() error
+	Recorder   record.EventRecorder
+	NodeName   string
 	// AllowPreStopHost lets HTTP hooks name a host.
 	AllowPreStopHost bool
 
@@ -181,7 +183,14 @@ func graceLeft(crr *appsv1beta1.ContainerRecreateRequest, now time.Time) (time.D
 
 // round takes a request one step further.
 func (r *Reconciler) round(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest) (reconcile.Result, error) {
+	var connecting error // asked first, or one that is connected in between is missed
+	if r.Connecting != nil {
+		connecting = r.Connecting()
+	}
 	rt, err := runtimeOf(r.Runtimes(), crr)
+	if err != nil && connecting != nil {
+		return reconcile.Result{}, fmt.Errorf("ContainerRecreateRequest %s waits: %w", client.ObjectKeyFromObject(crr), connecting)
+	}
 	if err != nil {
 		return reconcile.Result{}, r.complete(ctx, crr, crr.Status.ContainerRecreateStates, "failed to find runtime service: "+err.Error())
 	}

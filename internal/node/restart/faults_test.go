@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/node/cri/fakecri"
 )
 
@@ -156,6 +157,21 @@ func TestFaults(t *testing.T) {
 		if m := n.get("r").Status.Message; !strings.Contains(m, messageNotFound) {
 			t.Errorf("message %q", m)
 		}
+	})
+	t.Run("runtime not connected yet", func(t *testing.T) {
+		n := newNode(t, runtimeWith("a"), request("r", nil, "a"))
+		runtimes, connecting := n.r.Runtimes, errors.New("container runtime at unix:///x: connecting")
+		n.r.Runtimes, n.r.Connecting = func() []*cri.Runtime { return nil }, func() error { return connecting }
+		if err := n.once(); err != nil { // to Recreating
+			t.Fatal(err)
+		}
+		if err := n.once(); !errors.Is(err, connecting) {
+			t.Errorf("error %v: the queue must back off", err)
+		}
+		n.expect("r", "Recreating")
+		n.r.Runtimes, connecting = runtimes, nil
+		n.rounds()
+		n.stops("a0 10")
 	})
 	t.Run("runtime does not list", func(t *testing.T) {
 		server := runtimeWith("a")
