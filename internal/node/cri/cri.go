@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -78,15 +80,18 @@ func sockets(system, dir, file string) ([]string, error) {
 		names = []string{file}
 	}
 	var endpoints, tried []string
+	hint := ""
 	for _, name := range names {
 		path := filepath.Join(dir, name)
 		tried = append(tried, path)
-		if _, err := os.Stat(path); err == nil {
+		switch _, err := os.Stat(path); {
+		case err == nil:
 			endpoints = append(endpoints, "unix://"+path)
+		case errors.Is(err, fs.ErrPermission):
+			hint = fmt.Sprintf("; user %d and group %d may not look for %s", os.Geteuid(), os.Getegid(), path)
 		}
 	}
 	if len(endpoints) == 0 {
-		hint := ""
 		if _, err := os.Stat(filepath.Join(dir, "docker.sock")); err == nil {
 			hint = "; there is a docker.sock: docker needs cri-dockerd to serve CRI"
 		}
@@ -102,12 +107,26 @@ func Connect(ctx context.Context, endpoints []string) (runtimes []*Runtime, drop
 	for _, endpoint := range endpoints {
 		r, err := connect(ctx, endpoint)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("container runtime at %s does not serve CRI v1: %w", endpoint, err))
+			errs = append(errs, unusable(endpoint, err))
 			continue
 		}
 		runtimes = append(runtimes, r)
 	}
 	return runtimes, errors.Join(errs...)
+}
+
+// unusable says why an endpoint can't be used. What the agent may not open is told apart from what is no runtime.
+func unusable(endpoint string, err error) error {
+	if path, ok := strings.CutPrefix(endpoint, "unix://"); ok {
+		c, dialErr := net.DialTimeout("unix", path, time.Second)
+		if dialErr == nil {
+			_ = c.Close()
+		}
+		if errors.Is(dialErr, fs.ErrPermission) {
+			return fmt.Errorf("container runtime at %s: user %d with group %d may not use the socket%s", endpoint, os.Geteuid(), os.Getegid(), ownerOf(path))
+		}
+	}
+	return fmt.Errorf("container runtime at %s does not serve CRI v1: %w", endpoint, err)
 }
 
 func connect(ctx context.Context, endpoint string) (r *Runtime, err error) {
