@@ -79,7 +79,7 @@ func TestNames(t *testing.T) {
 		"Secret/kruise-webhook-certs", "ServiceAccount/kruise-manager", "ServiceAccount/kruise-daemon", "ServiceAccount/kruise-helm-hook",
 		"ClusterRole/kruise-manager-role", "ClusterRole/kruise-daemon-role", "ClusterRole/kruise-certs-role",
 		"ClusterRole/aggregate-kruise-view", "ClusterRole/aggregate-kruise-edit", "ClusterRole/aggregate-kruise-admin",
-		"Role/kruise-leader-election-role", "Role/kruise-webhook-role", "Role/kruise-daemon-secret-role", mutating, validating, guardJob,
+		"Role/kruise-leader-election-role", "Role/kruise-webhook-role", "Role/kruise-daemon-secret-role", "Role/kruise-daemon-gates-role", mutating, validating, guardJob,
 	} {
 		if o[key] == nil {
 			t.Errorf("%s is not rendered", key)
@@ -456,6 +456,7 @@ func TestHardened(t *testing.T) {
 		"ClusterRole/kruise-manager-metrics-auth-role":             "tokenreviews",
 		"ValidatingAdmissionPolicy/kruise-daemon-node-restriction": "system:serviceaccount:kruise-agents:kruise-daemon",
 		"ClusterRoleBinding/kruise-daemon-rolebinding":             "namespace: kruise-agents",
+		"RoleBinding/kruise-daemon-gates-rolebinding":              "namespace: kruise-agents",
 	} {
 		if !strings.Contains(o.Text(key), want) {
 			t.Errorf("%s lacks %q:\n%s", key, want, o.Text(key))
