@@ -54,6 +54,8 @@ type remembered struct {
 	stalled  string
 	since    time.Time
 	reported bool
+	// derived is what was worked out from the template and the revisions.
+	derived derived
 }
 
 func newMemory() *memory { return &memory{sets: make(map[types.NamespacedName]*remembered)} }

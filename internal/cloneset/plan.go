@@ -188,7 +188,11 @@ func (p *planner) stepTo(pd *corev1.Pod, target *appsv1.ControllerRevision) (*in
 	if old := p.revisionOf(pd); old == nil {
 		r.err = &inplace.NotPossibleError{Reason: "the revision of the pod, " + pod.RevisionOf(pd) + ", no longer exists"}
 	} else {
-		r.step, r.err = inplace.Decide(old, target, p.inPlaceGate)
+		decide := inplace.Decide
+		if p.s.Decide != nil {
+			decide = p.s.Decide
+		}
+		r.step, r.err = decide(old, target, p.inPlaceGate)
 	}
 	if p.steps == nil {
 		p.steps = make(map[string]stepResult)

@@ -116,6 +116,7 @@ func (r *reconciler) observe(ctx context.Context, cs *appsv1beta1.CloneSet, sele
 		CloneSet: cs,
 		Selector: selector,
 		Gates:    r.gates,
+		Decide:   r.memory.step(client.ObjectKeyFromObject(cs), cs.UID),
 		TakenIDs: r.memory.taken(client.ObjectKeyFromObject(cs), cs.UID),
 		Refused:  r.memory.refused(client.ObjectKeyFromObject(cs), cs.UID),
 
@@ -176,7 +177,12 @@ func (r *reconciler) observeRevisions(ctx context.Context, cs *appsv1beta1.Clone
 	} else if late {
 		return errBehind
 	}
+	data, err := r.memory.data(cs)
+	if err != nil {
+		return fmt.Errorf("resolve revisions: %w", err)
+	}
 	owner := revision.Owner{
+		Data:           data,
 		Object:         cs,
 		GVK:            appsv1beta1.GroupVersion.WithKind("CloneSet"),
 		Template:       &cs.Spec.Template,

@@ -109,7 +109,7 @@ func TestS_cloneset_37_RejectedPodDoesNotBlockOthers(t *testing.T) {
 	}
 	rejected = f.podNames()[0]
 	set := f.set()
-	set.Spec.Template.Spec.Containers[0].Image = "app:v2"
+	set.Generation, set.Spec.Template.Spec.Containers[0].Image = 2, "app:v2"
 	if err := f.server.Update(context.Background(), set); err != nil {
 		t.Fatal(err)
 	}

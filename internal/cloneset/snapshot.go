@@ -101,6 +101,9 @@ type Snapshot struct {
 	// BudgetAllows asks the pod's disruption budget whether the pod may be updated now, and says why not (gate
 	// PodUnavailableBudgetUpdateGate). Nil allows all.
 	BudgetAllows func(*corev1.Pod) (bool, string)
+	// Decide says how a pod gets from one revision to another in place. Nil means inplace.Decide; another function gives the
+	// same answers.
+	Decide func(old, target *appsv1.ControllerRevision, o inplace.Options) (*inplace.Step, error)
 	// Gates are the switches.
 	Gates Gates
 }
