@@ -236,7 +236,7 @@ func TestRestrictionByWebhook(t *testing.T) {
 	w.nodeImages(own, foreign)
 	daemon := w.daemonPod(own)
 	as := func(extra map[string][]string) client.Client {
-		cfg := apiserver()
+		cfg := shared.Config()
 		cfg.Impersonate = rest.ImpersonationConfig{UserName: daemonAccount, Groups: []string{"system:serviceaccounts", "system:authenticated"}, Extra: extra}
 		return w.clientOf(cfg)
 	}
