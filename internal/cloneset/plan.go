@@ -29,7 +29,7 @@ func Plan(s Snapshot) Decision {
 		p.own()
 		scaled := p.scale()
 		p.refresh()
-		p.update(scaled)
+		p.update(scaled && !s.Refused)
 		p.finished()
 		p.keepMarked()
 	}
@@ -54,6 +54,8 @@ type podInfo struct {
 	available bool
 	// busy: the plan has a write for this pod already.
 	busy bool
+	// leaving: that write removes it, or asks its preDelete hook to let it go.
+	leaving bool
 }
 
 func (i *podInfo) preparingDelete() bool { return i.state == lifecycle.PreparingDelete }
@@ -186,7 +188,11 @@ func (p *planner) stepTo(pd *corev1.Pod, target *appsv1.ControllerRevision) (*in
 	if old := p.revisionOf(pd); old == nil {
 		r.err = &inplace.NotPossibleError{Reason: "the revision of the pod, " + pod.RevisionOf(pd) + ", no longer exists"}
 	} else {
-		r.step, r.err = inplace.Decide(old, target, p.inPlaceGate)
+		decide := inplace.Decide
+		if p.s.Decide != nil {
+			decide = p.s.Decide
+		}
+		r.step, r.err = decide(old, target, p.inPlaceGate)
 	}
 	if p.steps == nil {
 		p.steps = make(map[string]stepResult)

@@ -364,6 +364,7 @@ func TestRevisionsStayWhileAWriteIsUnanswered(t *testing.T) {
 	f.rest(5)
 	template := func(image string) {
 		set := f.set()
+		set.Generation++
 		set.Spec.Template.Spec.Containers[0].Image = image
 		f.must(f.server.Update(context.Background(), set))
 	}

@@ -22,6 +22,9 @@ type patch struct {
 func newPatch(from *corev1.Pod, e Edit) (*patch, error) {
 	was, will := visible(from, e.Subresource), visible(e.Pod, e.Subresource)
 	dropEqual(was, will)
+	if content, ok := quickDiff(was, will); ok {
+		return &patch{content: content}, nil
+	}
 	return diff(was, will)
 }
 

@@ -14,7 +14,7 @@ import (
 
 // largePod has much that patches don't touch.
 func largePod() *corev1.Pod {
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web", Labels: map[string]string{"app": "web"}}}
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web", Labels: map[string]string{"app": "web", "gone": "soon"}}}
 	for i := range 3 {
 		c := corev1.Container{Name: fmt.Sprint("c", i), Image: "image:v1", Command: []string{"run"}}
 		for j := range 10 {
@@ -28,6 +28,7 @@ func largePod() *corev1.Pod {
 		p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: fmt.Sprint("v", j)})
 		p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: corev1.PodConditionType(fmt.Sprint("T", j)), Status: corev1.ConditionTrue})
 	}
+	p.Status.Conditions[8] = corev1.PodCondition{Type: "T8", Status: corev1.ConditionTrue, Reason: "one", Message: "two", LastTransitionTime: metav1.Unix(7, 0)}
 	return p
 }
 
@@ -44,7 +45,7 @@ func TestPatchIsTheWholeDifference(t *testing.T) {
 		func(_ *rapid.T, p *corev1.Pod) { p.Spec.Containers[2].VolumeMounts = nil },
 		func(_ *rapid.T, p *corev1.Pod) { p.Spec.Volumes = p.Spec.Volumes[:5] },
 		func(_ *rapid.T, p *corev1.Pod) { p.Spec.Tolerations = []corev1.Toleration{{Key: "k"}} },
-		func(_ *rapid.T, p *corev1.Pod) { p.Labels["app"] = "other" },
+		func(_ *rapid.T, p *corev1.Pod) { metav1.SetMetaDataLabel(&p.ObjectMeta, "app", "other") },
 		func(_ *rapid.T, p *corev1.Pod) { p.Annotations = map[string]string{"a": "b"} },
 		func(_ *rapid.T, p *corev1.Pod) { p.Finalizers = []string{"a/b"} },
 		func(_ *rapid.T, p *corev1.Pod) { p.OwnerReferences = []metav1.OwnerReference{{UID: "u", Name: "o"}} },
@@ -54,6 +55,16 @@ func TestPatchIsTheWholeDifference(t *testing.T) {
 		func(_ *rapid.T, p *corev1.Pod) {
 			p.Status.Conditions = append(p.Status.Conditions, corev1.PodCondition{Type: "New", Status: corev1.ConditionTrue})
 		},
+		func(t *rapid.T, p *corev1.Pod) {
+			c := &p.Status.Conditions[rapid.IntRange(5, 9).Draw(t, "condition")]
+			text := rapid.SampledFrom([]string{"", "one", "two"})
+			at := rapid.SampledFrom([]metav1.Time{{}, metav1.Unix(7, 0), metav1.Unix(7, 5), metav1.Unix(8, 0)})
+			c.Reason, c.Message = text.Draw(t, "reason"), text.Draw(t, "message")
+			c.LastProbeTime, c.LastTransitionTime = at.Draw(t, "probe"), at.Draw(t, "transition")
+			c.ObservedGeneration = rapid.Int64Range(0, 2).Draw(t, "generation")
+		},
+		func(_ *rapid.T, p *corev1.Pod) { delete(p.Labels, "gone") },
+		func(_ *rapid.T, p *corev1.Pod) { p.Labels = nil },
 		func(_ *rapid.T, p *corev1.Pod) { p.Status.Conditions = p.Status.Conditions[1:] },
 		func(_ *rapid.T, p *corev1.Pod) { p.Spec.Containers = p.Spec.Containers[1:] },
 	}

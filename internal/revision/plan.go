@@ -20,6 +20,8 @@ type Owner struct {
 	GVK schema.GroupVersionKind
 	// Template is its present pod template.
 	Template *corev1.PodTemplateSpec
+	// Data is Data(Template), if the caller has it already.
+	Data []byte
 	// Current is the name of the current revision in its status, possibly empty.
 	Current string
 	// CollisionCount is the collision count in its status; absent means 0.
@@ -94,9 +96,12 @@ func NewPlan(o Owner, candidates []*appsv1.ControllerRevision) (*Plan, error) {
 }
 
 func (p *Plan) findUpdate(o *Owner) error {
-	data, err := Data(o.Template)
-	if err != nil {
-		return err
+	data := o.Data
+	if data == nil {
+		var err error
+		if data, err = Data(o.Template); err != nil {
+			return err
+		}
 	}
 	for i := len(p.Revisions) - 1; i >= 0; i-- {
 		r := p.Revisions[i]

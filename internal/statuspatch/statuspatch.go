@@ -7,7 +7,6 @@ package statuspatch
 import (
 	"encoding/json"
 	"fmt"
-	"maps"
 
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -26,7 +25,11 @@ func Of(version string, before, after any) (client.Patch, error) {
 	if err != nil {
 		return nil, err
 	}
-	patch := map[string]any{"status": replace(old, now)}
+	status, err := replace(old, now)
+	if err != nil {
+		return nil, err
+	}
+	patch := map[string]any{"status": status}
 	if version != "" {
 		patch["metadata"] = map[string]any{"resourceVersion": version}
 	}
@@ -37,34 +40,53 @@ func Of(version string, before, after any) (client.Patch, error) {
 	return client.RawPatch(types.MergePatchType, data), nil
 }
 
+// object is a JSON object whose fields are left as they are written.
+type object = map[string]json.RawMessage
+
 // replace returns now with null for what it lacks of old, also inside of objects that both have: a merge patch keeps
-// what it does not name.
-func replace(old, now map[string]any) map[string]any {
-	out := maps.Clone(now)
-	if out == nil {
-		out = map[string]any{}
+// what it does not name. It changes now.
+func replace(old, now object) (object, error) {
+	if now == nil {
+		now = object{}
 	}
 	for key, before := range old {
 		after, ok := now[key]
 		if !ok {
-			out[key] = nil
+			now[key] = json.RawMessage("null")
 			continue
 		}
-		a, isObject := before.(map[string]any)
-		b, isObject2 := after.(map[string]any)
-		if isObject && isObject2 {
-			out[key] = replace(a, b)
+		if before[0] != '{' || after[0] != '{' {
+			continue
+		}
+		a, err := decode(before)
+		if err != nil {
+			return nil, err
+		}
+		b, err := decode(after)
+		if err != nil {
+			return nil, err
+		}
+		inner, err := replace(a, b)
+		if err != nil {
+			return nil, err
+		}
+		if now[key], err = json.Marshal(inner); err != nil {
+			return nil, fmt.Errorf("encoding a status: %w", err)
 		}
 	}
-	return out
+	return now, nil
 }
 
-func fields(status any) (map[string]any, error) {
+func fields(status any) (object, error) {
 	data, err := json.Marshal(status)
 	if err != nil {
 		return nil, fmt.Errorf("encoding a status: %w", err)
 	}
-	var out map[string]any
+	return decode(data)
+}
+
+func decode(data []byte) (object, error) {
+	var out object
 	if err := json.Unmarshal(data, &out); err != nil {
 		return nil, fmt.Errorf("encoding a status: %w", err)
 	}

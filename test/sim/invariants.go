@@ -11,7 +11,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -105,7 +104,16 @@ func amount(v *intstr.IntOrString, total int, round func(float64) float64, absen
 // active says whether a pod counts: it is the CloneSet's, and neither at its end nor on the way there.
 func active(cs *appsv1beta1.CloneSet, p *corev1.Pod) bool {
 	return p.DeletionTimestamp == nil && p.Status.Phase != corev1.PodFailed && p.Status.Phase != corev1.PodSucceeded &&
-		controls(cs, p) && labels.SelectorFromSet(cs.Spec.Selector.MatchLabels).Matches(labels.Set(p.Labels))
+		controls(cs, p) && selects(cs, p)
+}
+
+func selects(cs *appsv1beta1.CloneSet, p *corev1.Pod) bool {
+	for key, value := range cs.Spec.Selector.MatchLabels {
+		if got, ok := p.Labels[key]; !ok || got != value {
+			return false
+		}
+	}
+	return true
 }
 
 // available says whether a pod serves.

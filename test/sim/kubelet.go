@@ -30,17 +30,15 @@ func (w *World) follow(name string) bool {
 	if w.atRest(p) {
 		return false
 	}
-	version := p.ResourceVersion
-	w.store.updatePod(name, func(p *corev1.Pod) {
-		if p.Spec.NodeName == "" {
-			w.nodes++
-			p.Spec.NodeName = fmt.Sprintf("node-%d", w.nodes%5)
-			return
-		}
-		w.runContainers(p)
-	})
-	now := w.store.pod(name)
-	return now != nil && now.ResourceVersion != version
+	p = p.DeepCopy()
+	if p.Spec.NodeName == "" {
+		w.nodes++
+		p.Spec.NodeName = fmt.Sprintf("node-%d", w.nodes%5)
+	} else if !w.runContainers(p) {
+		return false
+	}
+	w.store.put(pods, p)
+	return true
 }
 
 // atRest says whether the kubelet has nothing to do with a pod, as mostly.
@@ -66,14 +64,14 @@ func (w *World) atRest(p *corev1.Pod) bool {
 }
 
 // runContainers takes each container a step further: announced, running, stopped because its image changed. Then the
-// conditions follow.
-func (w *World) runContainers(p *corev1.Pod) {
+// conditions follow. It says whether anything changed.
+func (w *World) runContainers(p *corev1.Pod) (changed bool) {
 	ready := true
 	for _, c := range p.Spec.Containers {
 		i := slices.IndexFunc(p.Status.ContainerStatuses, func(s corev1.ContainerStatus) bool { return s.Name == c.Name })
 		if i < 0 {
 			p.Status.ContainerStatuses = append(p.Status.ContainerStatuses, corev1.ContainerStatus{Name: c.Name, Image: c.Image, RestartCount: -1})
-			ready = false
+			ready, changed = false, true
 			continue
 		}
 		s := &p.Status.ContainerStatuses[i]
@@ -83,25 +81,28 @@ func (w *World) runContainers(p *corev1.Pod) {
 			s.Image, s.ImageID = c.Image, "registry/"+c.Name+"@sha256:"+c.Image
 			s.ContainerID = fmt.Sprintf("containerd://%s-%s-%d", p.UID, c.Name, s.RestartCount)
 			s.State.Running = &corev1.ContainerStateRunning{StartedAt: w.time()}
+			changed = true
 		case s.Image != c.Image:
 			s.State.Running, s.Ready = nil, false
-			ready = false
+			ready, changed = false, true
 			continue
 		}
+		changed = changed || s.Ready == w.sick[p.UID] || p.Status.Phase != corev1.PodRunning
 		s.Ready = !w.sick[p.UID]
 		ready = ready && s.Ready
 		p.Status.Phase = corev1.PodRunning
 	}
-	w.setCondition(p, corev1.ContainersReady, ready)
+	changed = w.setCondition(p, corev1.ContainersReady, ready) || changed
 	for _, g := range p.Spec.ReadinessGates {
 		ready = ready && isTrue(p, g.ConditionType)
 	}
-	w.setCondition(p, corev1.PodReady, ready)
+	return w.setCondition(p, corev1.PodReady, ready) || changed
 }
 
 func (w *World) time() metav1.Time { return metav1.NewTime(w.now.Truncate(1e9)) }
 
-func (w *World) setCondition(p *corev1.Pod, t corev1.PodConditionType, ok bool) {
+// setCondition says whether the condition was another.
+func (w *World) setCondition(p *corev1.Pod, t corev1.PodConditionType, ok bool) bool {
 	status := corev1.ConditionFalse
 	if ok {
 		status = corev1.ConditionTrue
@@ -109,13 +110,15 @@ func (w *World) setCondition(p *corev1.Pod, t corev1.PodConditionType, ok bool) 
 	c := corev1.PodCondition{Type: t, Status: status, LastTransitionTime: w.time()}
 	for i := range p.Status.Conditions {
 		if old := &p.Status.Conditions[i]; old.Type == t {
-			if old.Status != status {
-				*old = c
+			if old.Status == status {
+				return false
 			}
-			return
+			*old = c
+			return true
 		}
 	}
 	p.Status.Conditions = append(p.Status.Conditions, c)
+	return true
 }
 
 func isTrue(p *corev1.Pod, t corev1.PodConditionType) bool {

@@ -5,9 +5,11 @@ package sim
 import (
 	"encoding/json"
 	"maps"
+	"reflect"
 	"slices"
+	"strings"
+	"sync"
 
-	jsonpatch "github.com/evanphx/json-patch/v5"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
@@ -73,17 +75,33 @@ func hasOther(patch map[string]json.RawMessage) bool {
 	return false
 }
 
+// statusFields are the fields of a status by the names they have in JSON.
+var statusFields = sync.OnceValue(func() map[string]int {
+	t := reflect.TypeFor[appsv1beta1.CloneSetStatus]()
+	fields := make(map[string]int, t.NumField())
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		fields[name] = i
+	}
+	return fields
+})
+
+// quickStatus makes the status now of the old one: fields that the patch names are replaced, with null by nothing.
 func quickStatus(old, now *appsv1beta1.CloneSetStatus, patch map[string]json.RawMessage) bool {
-	before, err := json.Marshal(old)
-	if err != nil {
-		return false
+	*now = *old
+	v := reflect.ValueOf(now).Elem()
+	for key, raw := range patch {
+		i, ok := statusFields()[key]
+		if !ok || raw[0] == '{' {
+			return false
+		}
+		field := v.Field(i)
+		field.SetZero()
+		if json.Unmarshal(raw, field.Addr().Interface()) != nil {
+			return false
+		}
 	}
-	data, err := json.Marshal(patch)
-	if err != nil {
-		return false
-	}
-	after, err := jsonpatch.MergePatch(before, data)
-	return err == nil && json.Unmarshal(after, now) == nil
+	return true
 }
 
 // quickMetadata applies changes of labels and annotations.

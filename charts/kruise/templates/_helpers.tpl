@@ -17,7 +17,7 @@
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
 {{- range . }}
-- name: {{ if kindIs "string" . }}{{ . }}{{ else }}{{ .name }}{{ end }}
+- name: {{ kindIs "string" . | ternary . (dig "name" "" (kindIs "string" . | ternary dict .)) | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -51,7 +51,7 @@ tolerations: {{- toYaml . | nindent 0 }}
 {{- end }}
 
 {{- define "kruise.nodeAffinity" -}}
-{{- $affinity := deepCopy .Values.manager.nodeAffinity }}
+{{- $affinity := deepCopy (.Values.manager.nodeAffinity | default dict) }}
 {{- if eq .Values.manager.nodePlacement "control-plane" }}
 {{- $term := dict "weight" 100 "preference" (dict "matchExpressions" (list (dict "key" "node-role.kubernetes.io/control-plane" "operator" "Exists"))) }}
 {{- $key := "preferredDuringSchedulingIgnoredDuringExecution" }}
