@@ -521,3 +521,39 @@ func TestWatchPullSecrets(t *testing.T) {
 		}
 	}
 }
+
+// TestNodeRestriction: agents are kept to their own nodes by a policy where the apiserver has them, else by a webhook that
+// is asked about agents only (security 5.2).
+func TestNodeRestriction(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"new":                {[]string{"--kube-version=1.30.0"}, "policy"},
+		"a vendor's 1.30":    {[]string{"--kube-version=v1.30.1-eks-1"}, "policy"},
+		"1.29":               {[]string{"--kube-version=v1.29.9-gke.7"}, "webhook"},
+		"1.28, by policy":    {[]string{"--kube-version=1.28.0", "--set", "daemon.nodeRestriction=policy"}, "policy"},
+		"new, by webhook":    {[]string{"--set", "daemon.nodeRestriction=webhook"}, "webhook"},
+		"off":                {[]string{"--kube-version=1.29.0", "--set", "daemon.nodeRestriction=off"}, ""},
+		"1.29 without agent": {[]string{"--kube-version=1.29.0", "--set", "featureGates=KruiseDaemon=false"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := render(t, append(tc.args, "--set", "crds.managed=false,daemon.namespace=agents")...)
+			got := ""
+			if o["ValidatingAdmissionPolicy/kruise-daemon-node-restriction"] != nil && o["ValidatingAdmissionPolicyBinding/kruise-daemon-node-restriction"] != nil {
+				got = "policy"
+			}
+			if strings.Contains(o.Text(validating), `request.userInfo.username == "system:serviceaccount:agents:kruise-daemon"`) {
+				got += "webhook"
+			}
+			gate := strings.Contains(o.Text(deployment), "DaemonRestrictionWebhook=true") && !strings.Contains(name, "without agent")
+			if got != tc.want || gate != (tc.want == "webhook") || !strings.Contains(o.Text(deployment), "--daemon-namespace=agents") {
+				t.Errorf("%q, gate %t", got, gate)
+			}
+		})
+	}
+	if _, _, err := Helm(t.Context(), "/dev/null", "template", Release, Dir(), "--kube-version=1.27.9"); err == nil {
+		t.Error("the chart takes apiservers that would ask about every pod")
+	}
+}
