@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -126,17 +127,27 @@ const (
 
 // shorten makes a condition's message of an error that may be a list of many.
 func shorten(err error) string {
-	var many interface{ Unwrap() []error }
 	text := err.Error()
-	if errors.As(err, &many) {
-		if list := many.Unwrap(); len(list) > maxErrors {
-			text = errors.Join(list[:maxErrors]...).Error() + "\n..."
-		}
+	if list := flat(err); len(list) > maxErrors {
+		text = errors.Join(list[:maxErrors]...).Error() + "\n..."
 	}
 	if len(text) > maxMessage {
-		text = text[:maxMessage]
+		text = strings.ToValidUTF8(text[:maxMessage], "") // the cut may be inside a character
 	}
 	return text
+}
+
+// flat lists the errors that were joined, and joined again.
+func flat(err error) []error {
+	joined, ok := err.(interface{ Unwrap() []error })
+	if !ok {
+		return []error{err}
+	}
+	var list []error
+	for _, e := range joined.Unwrap() {
+		list = append(list, flat(e)...)
+	}
+	return list
 }
 
 func findCondition(conditions []appsv1beta1.CloneSetCondition, t appsv1beta1.CloneSetConditionType) *appsv1beta1.CloneSetCondition {

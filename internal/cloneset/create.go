@@ -76,12 +76,16 @@ func (e *executor) createBatch(ctx context.Context, cs *appsv1beta1.CloneSet, ba
 	})
 	for i := range batch[:begun] {
 		switch results[i] {
+		case createdPod:
+			o.scaled = true
 		case createdUnsettled:
+			o.scaled = true
 			o.unsettled = append(o.unsettled, batch[i].Pod.Name)
 		case createdTaken:
 			o.taken = append(o.taken, idOf(batch[i].Pod))
 		case createdFailed, createdUnknown:
 			if results[i] == createdUnknown {
+				o.scaled = true
 				o.unsettled = append(o.unsettled, batch[i].Pod.Name)
 			}
 			if apierrors.HasStatusCause(errs[i], corev1.NamespaceTerminatingCause) {

@@ -21,6 +21,8 @@ type Decision struct {
 	Edits []PodEdit
 	// Create are the pods to create, those at the current revision first.
 	Create []Creation
+	// More says that Create is only the beginning: look again as soon as it is done.
+	More bool
 	// Delete are the pods to delete.
 	Delete []Deletion
 	// PullJobs are changes to image pull jobs.

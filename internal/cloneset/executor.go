@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -49,8 +50,13 @@ type executor struct {
 
 // outcome is what came of a decision.
 type outcome struct {
-	// scaleErr and updateErr are the failures of the writes, refusals by rule included.
-	scaleErr, updateErr error
+	// scaleErr and updateErr are the failures of the writes, refusals by rule included: the lists, joined.
+	scaleErr, updateErr   error
+	scaleErrs, updateErrs []error
+	// scaled: a pod was added, removed, or asked to go, or may have been.
+	scaled bool
+	// resizes are those that the apiserver refused, by the UID of the pod.
+	resizes map[types.UID]RefusedResize
 	// taken are instance ids that turned out to be in use by foreign objects.
 	taken []string
 	// again asks for another look soon: something was not as the plan supposed.
@@ -69,15 +75,16 @@ type outcome struct {
 }
 
 func (o *outcome) fail(scaling bool, errs ...error) {
-	err := errors.Join(errs...)
-	if err == nil {
-		return
-	}
 	if scaling {
-		o.scaleErr = errors.Join(o.scaleErr, err)
+		o.scaleErrs = append(o.scaleErrs, errs...)
 	} else {
-		o.updateErr = errors.Join(o.updateErr, err)
+		o.updateErrs = append(o.updateErrs, errs...)
 	}
+}
+
+// join makes one error of each list: once, because errors that are joined one by one cost the square of their number.
+func (o *outcome) join() {
+	o.scaleErr, o.updateErr = errors.Join(o.scaleErrs...), errors.Join(o.updateErrs...)
 }
 
 // act makes the writes of a decision in its order. Independent writes of a kind go out in parallel; a failure is reported
@@ -99,6 +106,7 @@ func (e *executor) act(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decisio
 	e.editAndCreate(ctx, cs, d, claimsOK, &o)
 	e.deleteAll(ctx, cs, d.Delete, &o)
 	e.preDownload(ctx, cs, d)
+	o.join()
 	return o
 }
 
@@ -118,12 +126,13 @@ func (e *executor) editAndCreate(ctx context.Context, cs *appsv1beta1.CloneSet, 
 			e.createAll(ctx, cs, d.Create, &created)
 		}
 	})
-	o.join(&created)
+	o.add(&created)
 }
 
-// join adds what came of creating.
-func (o *outcome) join(created *outcome) {
-	o.fail(true, created.scaleErr)
+// add adds what came of creating.
+func (o *outcome) add(created *outcome) {
+	o.scaleErrs = append(o.scaleErrs, created.scaleErrs...)
+	o.scaled = o.scaled || created.scaled
 	o.taken = append(o.taken, created.taken...)
 	o.more = o.more || created.more
 	o.terminating = o.terminating || created.terminating
@@ -177,12 +186,16 @@ func (e *executor) editAll(ctx context.Context, cs *appsv1beta1.CloneSet, edits 
 	for i := range edits[:begun] {
 		switch err := errs[i]; {
 		case err == nil:
+			o.scaled = o.scaled || edits[i].Kind.scaling()
 			e.edited(cs, &edits[i])
 		case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 			o.again = true // the pod went away or changed: look again
 		default:
 			o.unanswered = o.unanswered || mayHaveHappened(err)
 			e.editFailed(cs, &edits[i], err)
+			if edits[i].Kind == EditInPlace && inplace.ResizeRefused(err) {
+				o.refuseResize(edits[i].Pod.UID, RefusedResize{Revision: edits[i].Revision, Until: e.now().Add(resizeRetry), Why: err.Error()})
+			}
 			o.fail(edits[i].Kind.scaling(), err)
 		}
 	}
@@ -193,8 +206,9 @@ func (e *executor) editPod(ctx context.Context, cs *appsv1beta1.CloneSet, edit *
 	if err == nil || edit.Kind != EditInPlace || !inplace.ResizeRefused(err) {
 		return err
 	}
-	// No node could give what is asked for: as if the node had said so (inplace-update weakness 5).
-	if policyOf(cs) == appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType {
+	// The node could never give what is asked for: as if the node had said so (inplace-update weakness 5).
+	if inplace.ResizeImpossible(err) && policyOf(cs) == appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType {
+		e.editFailed(cs, edit, err)
 		edit.Kind = EditRecreate
 		_, markErr := e.pods.Apply(ctx, edit.Pod, markForDeletion(edit.Pod))
 		return markErr
@@ -238,6 +252,7 @@ func (e *executor) deleteAll(ctx context.Context, cs *appsv1beta1.CloneSet, dele
 	for _, err := range errs {
 		switch {
 		case err == nil:
+			o.scaled = true
 		case apierrors.IsConflict(err):
 			o.again = true
 		default:

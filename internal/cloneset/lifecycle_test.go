@@ -204,6 +204,48 @@ func TestS_pod_lifecycle_10_S_pod_lifecycle_11_InPlaceHook(t *testing.T) {
 	}
 }
 
+// pod-lifecycle weakness 16: the event comes when a pod begins to wait, in any of the four waiting states, and only then.
+func TestHooksThatBlockAreReported(t *testing.T) {
+	blocked := func(w *world) (n int) {
+		for _, e := range w.Events {
+			if e == "LifecycleHookBlocked" {
+				n++
+			}
+		}
+		return n
+	}
+	w := start(t, 1, inPlace, hooked, func(s *set) {
+		s.Spec.Lifecycle = &pub.Lifecycle{InPlaceUpdate: hook(), PreDelete: hook(), PreNormal: &pub.LifecycleHook{FinalizersHandler: []string{"example.io/ok"}}}
+	})
+	p := w.one(lifecycle.PreparingNormal)
+	want := func(n int) {
+		t.Helper()
+		for range 3 {
+			w.settle()
+			w.Reconcile()
+		}
+		if got := blocked(w); got != n {
+			t.Errorf("%d events in state %s, want %d", got, lifecycle.StateOf(w.Pods[p]), n)
+		}
+	}
+	want(1)
+	w.ChangePod(p, func(p *corev1.Pod) { p.Finalizers = append(p.Finalizers, "example.io/ok") })
+	w.settle()
+	w.one(lifecycle.Normal)
+	w.change(image("app:v2"))
+	want(2)
+	w.one(lifecycle.PreparingUpdate)
+	w.label(p, hookLabel, "false")
+	want(3)
+	w.one(lifecycle.Updated)
+	w.label(p, hookLabel, "true")
+	w.settle()
+	w.one(lifecycle.Normal)
+	w.specify(p)
+	want(4)
+	w.one(lifecycle.PreparingDelete)
+}
+
 func TestS_pod_lifecycle_12_S_pod_lifecycle_13_RollbackBeforeTheWrite(t *testing.T) {
 	for _, released := range []bool{false, true} {
 		h := hook()

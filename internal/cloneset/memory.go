@@ -19,7 +19,7 @@ const doubtLasts = 2 * time.Minute
 
 // memory is what the controller may forget at any time: when it last wrote a status, to write it less often, which ids
 // it found in use by others, to try them only once, which creates were not answered, which revisions it looked for in
-// vain, how fast it could create pods, and which namespaces are at their end.
+// vain, how fast it could create pods, whether it was refused to, and which namespaces are at their end.
 type memory struct {
 	mu   sync.Mutex
 	sets map[types.NamespacedName]*remembered
@@ -41,6 +41,10 @@ type remembered struct {
 	pods int
 	// unanswered is when a write to one of its pods was made whose answer was lost.
 	unanswered time.Time
+	// refused: of the last attempt to add or remove pods nothing came but errors.
+	refused bool
+	// resizes are those that the apiserver refused, by the UID of the pod.
+	resizes map[types.UID]RefusedResize
 	// terminating: its namespace is being deleted, which nothing undoes.
 	terminating bool
 	// speed is how many pods could be created at once at the time of creating.
@@ -96,6 +100,19 @@ func (m *memory) terminates(key types.NamespacedName, uid types.UID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.of(key, uid).terminating
+}
+
+// refuse notes whether the last attempt to add or remove pods failed as a whole.
+func (m *memory) refuse(key types.NamespacedName, uid types.UID, refused bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.of(key, uid).refused = refused
+}
+
+func (m *memory) refused(key types.NamespacedName, uid types.UID) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.of(key, uid).refused
 }
 
 func (m *memory) forget(key types.NamespacedName) {

@@ -29,7 +29,7 @@ func Plan(s Snapshot) Decision {
 		p.own()
 		scaled := p.scale()
 		p.refresh()
-		p.update(scaled)
+		p.update(scaled && !s.Refused)
 		p.finished()
 		p.keepMarked()
 	}
@@ -54,6 +54,8 @@ type podInfo struct {
 	available bool
 	// busy: the plan has a write for this pod already.
 	busy bool
+	// leaving: that write removes it, or asks its preDelete hook to let it go.
+	leaving bool
 }
 
 func (i *podInfo) preparingDelete() bool { return i.state == lifecycle.PreparingDelete }

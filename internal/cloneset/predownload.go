@@ -53,7 +53,9 @@ func (p *planner) predownload() {
 	current, updated := p.s.Revisions.Current, p.s.Revisions.Update
 	if current.Name == updated.Name {
 		p.d.PullJobs.Delete = p.s.PullJobs
-		p.labelRevision(updated, nil, "") // the pair is history: the next rollout to this revision decides anew
+		for _, r := range p.s.Revisions.All {
+			p.labelRevision(r, nil, "") // its pair is history, complete or given up: the next rollout decides anew
+		}
 		return
 	}
 	if p.updatedReadyPods() < p.preDownloadAfter() {

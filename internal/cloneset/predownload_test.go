@@ -66,6 +66,28 @@ func TestS_cloneset_35_PreDownload(t *testing.T) {
 	}
 }
 
+// A rollout that is rolled back before its end and begun again needs its jobs again: they were deleted (weakness 20).
+func TestPreDownloadAfterARollbackHalfway(t *testing.T) {
+	w := preDownload(start(t, 5, inPlace, maxUnavailable("1"), partition("4")))
+	w.change(image("app:v2"))
+	w.settle()
+	w.want(5, 1, 5)
+	if len(w.Jobs) != 1 {
+		t.Fatalf("jobs %v", w.Jobs)
+	}
+	w.change(image("app:v1"), partition("0"))
+	w.settle()
+	w.want(5, 5, 5)
+	if len(w.Jobs) != 0 {
+		t.Fatalf("jobs %v", w.Jobs)
+	}
+	w.change(image("app:v2"))
+	w.Reconcile()
+	if len(w.Jobs) != 1 {
+		t.Errorf("jobs %v", w.Jobs)
+	}
+}
+
 func TestS_cloneset_35_Ignored(t *testing.T) {
 	for name, edits := range map[string][]edit{
 		"few replicas": {replicas(3), inPlace, image("app:v2")}, "ReCreate": {image("app:v2")},

@@ -57,7 +57,7 @@ func TestProperties(t *testing.T) {
 
 // coverage is what has to occur in at least one of this many sequences, or the properties prove little.
 var coverage = map[string]int{
-	"in place": 10, "recreate": 12, "surge": 10, "moved back": 600, "lost write": 8, "claim change": 30, "not available": 2,
+	"in place": 10, "recreate": 12, "surge": 10, "moved back": 600, "lost write": 8, "beside refusals": 200, "claim change": 30, "not available": 2,
 	"prepare update": 150, "prepare delete": 60, "cancel delete": 600, "release": 15, "take over": 15,
 	"delete " + string(cloneset.DeleteSpecified): 8, "delete " + string(cloneset.DeleteScaleIn): 8, "delete " + string(cloneset.DeleteReleased): 80,
 	"wait " + string(cloneset.WaitPartition): 5, "wait " + string(cloneset.WaitMaxUnavailable): 8, "wait " + string(cloneset.WaitPaused): 60,
@@ -115,6 +115,9 @@ func (r *run) observe(d *cloneset.Decision, before view) {
 	}
 	if len(d.Claims) > 0 {
 		r.seen["claim change"] = true
+	}
+	if r.Refused && len(d.Create)+len(d.Delete) > 0 && slices.ContainsFunc(d.Edits, func(e cloneset.PodEdit) bool { return e.Revision != "" }) {
+		r.seen["beside refusals"] = true
 	}
 	if before.available < before.total {
 		r.seen["not available"] = true
@@ -196,6 +199,8 @@ func (r *run) view(updateRevision string) view {
 
 // reconcile reconciles once and checks what must hold whatever happened before.
 func (r *run) reconcile() cloneset.Decision {
+	// Adding and removing pods was refused before: now updates begin beside it, and all of it may succeed at once.
+	r.Refused = r.Lose != nil && between(r.t, 0, 1, "refused") == 0
 	d := cloneset.Plan(r.Snapshot())
 	before := r.view(d.Status.UpdateRevision)
 	if len(d.Create) == 0 {

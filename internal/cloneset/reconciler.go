@@ -118,7 +118,9 @@ func (r *reconciler) observe(ctx context.Context, cs *appsv1beta1.CloneSet, sele
 		Gates:    r.gates,
 		Decide:   r.memory.step(client.ObjectKeyFromObject(cs), cs.UID),
 		TakenIDs: r.memory.taken(client.ObjectKeyFromObject(cs), cs.UID),
+		Refused:  r.memory.refused(client.ObjectKeyFromObject(cs), cs.UID),
 
+		RefusedResizes:       r.memory.refusedResizes(client.ObjectKeyFromObject(cs), cs.UID),
 		NamespaceTerminating: r.memory.terminates(client.ObjectKeyFromObject(cs), cs.UID),
 	}
 	mine := []client.ListOption{
@@ -252,6 +254,8 @@ func (r *reconciler) unseen(ctx context.Context, cs *appsv1beta1.CloneSet, s *Sn
 func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decision, o *outcome) (ctrl.Result, error) {
 	key := client.ObjectKeyFromObject(cs)
 	r.memory.take(key, cs.UID, o.taken)
+	r.memory.refuseResizes(key, cs.UID, o.resizes, r.now())
+	r.memory.refuse(key, cs.UID, o.scaleErr != nil && !o.scaled)
 	if logger := logOf(ctx).V(4); logger.Enabled() && (d.Changes() || len(d.Waits) > 0) {
 		logger.Info("Reconciled", "edits", len(d.Edits), "creates", len(d.Create), "deletes", len(d.Delete), "waits", d.Waits)
 	}
@@ -261,7 +265,7 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 			result.RequeueAfter = after
 		}
 	}
-	if o.more && o.scaleErr == nil && o.updateErr == nil {
+	if (o.more || d.More) && o.scaleErr == nil && o.updateErr == nil {
 		sooner(time.Millisecond)
 	}
 	if o.unanswered {

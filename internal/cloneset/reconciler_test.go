@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -248,6 +249,21 @@ func TestShortenKeepsMessagesSmall(t *testing.T) {
 	}
 	if text := shorten(errors.Join(errs...)); len(text) > maxMessage || !strings.HasPrefix(text, "pod 0") {
 		t.Errorf("%d bytes", len(text))
+	}
+	// As they are gathered: one after the other.
+	var o outcome
+	for i := range 100 {
+		o.fail(true, fmt.Errorf("pod %d", i))
+	}
+	o.join()
+	if text := shorten(o.scaleErr); text != "pod 0\npod 1\npod 2\n..." {
+		t.Errorf("%q", text)
+	}
+	// Half a character would be read back as another text, so that the status would seem to change for ever.
+	for n := range 4 {
+		if text := shorten(errors.New(strings.Repeat("x", n) + strings.Repeat("€", maxMessage))); !utf8.ValidString(text) || len(text) < maxMessage-3 {
+			t.Errorf("%d bytes, cut inside a character", len(text))
+		}
 	}
 }
 

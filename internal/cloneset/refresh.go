@@ -114,6 +114,9 @@ func (p *planner) refreshLifecycle(i *podInfo, wanted string, progress inplace.P
 		p.event(i.Pod, corev1.EventTypeWarning, "UnknownLifecycleState",
 			fmt.Sprintf("the value %q of label %s is unknown and counts as Normal", r.UnknownState, pub.LifecycleStateKey))
 	}
+	if r.Wait != nil && r.Wait.Hook != "" && (r.Changed || isNew(i.Pod) && len(r.Edits) > 0) {
+		p.event(i.Pod, corev1.EventTypeNormal, "LifecycleHookBlocked", r.Wait.Message)
+	}
 	switch {
 	case r.Wait != nil && r.Wait.Hook == "":
 		p.wait(i.Pod, WaitScheduling, r.Wait.Message)
@@ -126,6 +129,9 @@ func (p *planner) refreshLifecycle(i *podInfo, wanted string, progress inplace.P
 		p.edit(EditRefresh, i, "", edits)
 	}
 }
+
+// isNew says whether the pod has not had its first status write yet.
+func isNew(pd *corev1.Pod) bool { return pod.MissesGates(pd) && lifecycle.StateOf(pd) == lifecycle.PreparingNormal }
 
 // addHash puts pod-template-hash on pods that lack it, in the last write that is made anyway or in one of its own.
 func (p *planner) addHash(i *podInfo, edits []pod.Edit) []pod.Edit {
@@ -145,8 +151,9 @@ func (p *planner) addHash(i *podInfo, edits []pod.Edit) []pod.Edit {
 	return edits
 }
 
-// infeasible deals with a pod whose node can't give it the resources asked for: it is recreated, or reported and left in
-// service if that is not allowed (inplace-update weakness 5).
+// infeasible deals with a pod whose node can't give it the resources asked for, or can't read the environment that it was
+// to restart with: it is recreated, or reported and left in service if that is not allowed (inplace-update weakness 5,
+// container-meta A-W1).
 func (p *planner) infeasible(i *podInfo, why string) {
 	p.event(i.Pod, corev1.EventTypeWarning, "FailedUpdatePodInPlace", why)
 	if p.policy() == appsv1beta1.InPlaceIfPossibleCloneSetPodUpdatePolicyType {

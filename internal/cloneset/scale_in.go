@@ -149,6 +149,7 @@ func (p *planner) remove(i *podInfo, reason DeleteReason) bool {
 		if !i.preparingDelete() {
 			p.event(i.Pod, corev1.EventTypeNormal, "LifecycleHookBlocked", d.Wait.Message)
 		}
+		i.leaving = true
 		p.edit(EditPrepareDelete, i, "", d.Edits)
 		return true
 	}
@@ -165,7 +166,7 @@ func (p *planner) remove(i *podInfo, reason DeleteReason) bool {
 		deletion.Claims = nil
 	}
 	deletion.MarkClaims = p.cs.Spec.ScaleStrategy.EnablePVCReuse || p.s.Gates.KeepClaimsForDeletion
-	i.busy = true
+	i.busy, i.leaving = true, true
 	p.d.Delete = append(p.d.Delete, deletion)
 	return true
 }

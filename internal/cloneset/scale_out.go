@@ -11,6 +11,10 @@ import (
 	"kruise.io/kruise/internal/pod"
 )
 
+// maxCreates bounds the pods that one plan makes. Nobody creates more of them in one time slice, and a number of replicas
+// that nobody meant must not use up the memory of a manager that others rely on.
+const maxCreates = 1000
+
 // scaleOut creates the missing pods, as many as the limit allows, those at the current revision first (cloneset 5.5). It
 // says whether it creates any.
 func (p *planner) scaleOut(n scaling) bool {
@@ -32,6 +36,9 @@ func (p *planner) scaleOut(n scaling) bool {
 	}
 	if limit == 0 {
 		return false
+	}
+	if limit > maxCreates {
+		limit, p.d.More = maxCreates, true
 	}
 	ids := newIDSource(p.cs, p.takenIDs())
 	maker := newPodMaker(p)

@@ -8,6 +8,7 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/pod/inplace"
@@ -89,6 +90,11 @@ type Snapshot struct {
 	// TakenIDs are instance ids that are no use although no listed pod or claim carries them: a create met a foreign
 	// object of that name.
 	TakenIDs map[string]bool
+	// Refused says that the last attempt to add or remove pods failed as a whole. It is made again, but updating pods does
+	// not wait for its success (cloneset 5.1, step 9).
+	Refused bool
+	// RefusedResizes are updates that were called off a moment ago because of a resize, by the UID of the pod.
+	RefusedResizes map[types.UID]RefusedResize
 	// NamespaceTerminating says that the namespace is being deleted, so that nothing can be created: pods are left to the
 	// namespace's end.
 	NamespaceTerminating bool

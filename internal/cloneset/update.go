@@ -22,9 +22,9 @@ import (
 // budgetRetry is when a pod is looked at again whose disruption budget refused its update.
 const budgetRetry = time.Second
 
-// update moves pods towards their revision, as many as the budget allows (cloneset 5.7). scaled says that this plan adds
-// or removes pods, which goes first.
-func (p *planner) update(scaled bool) {
+// update moves pods towards their revision, as many as the budget allows (cloneset 5.7). scalingFirst says that this plan
+// adds or removes pods, which is to be seen first.
+func (p *planner) update(scalingFirst bool) {
 	if p.held() {
 		return
 	}
@@ -37,7 +37,7 @@ func (p *planner) update(scaled bool) {
 	if n.move < 0 {
 		target = p.s.Revisions.Current
 	}
-	if scaled {
+	if scalingFirst {
 		p.waitAll(WaitScaling, "pods are being added or removed first")
 		return
 	}
@@ -132,7 +132,7 @@ func inGrace(pd *corev1.Pod) bool {
 func (p *planner) walk(selected []*podInfo, n updating, target *appsv1.ControllerRevision) {
 	unavailable, atTarget := 0, 0
 	for _, i := range p.active {
-		if i.available {
+		if i.available && !i.leaving {
 			continue
 		}
 		unavailable++
@@ -191,6 +191,9 @@ func (p *planner) walk(selected []*podInfo, n updating, target *appsv1.Controlle
 func (p *planner) move(i *podInfo, target *appsv1.ControllerRevision, step *inplace.Step, notPossible error) bool {
 	if i.specified {
 		return true // marked before: the scale phase deletes it
+	}
+	if p.resizeRefused(i, target) {
+		return false
 	}
 	if notPossible == nil {
 		moved, err := p.moveInPlace(i, target, step)

@@ -5,6 +5,8 @@ package imagepull
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -13,6 +15,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/types"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/ptr"
@@ -174,6 +177,25 @@ func TestJobController(t *testing.T) {
 			equal(t, name, len(n.Spec.Images), 1)
 		}
 	})
+	t.Run("a sandboxConfig that another namespace's job has set is waited for", func(t *testing.T) {
+		theirs, job, n := pullJob("theirs"), pullJob("job"), nodeImage("n")
+		theirs.Namespace, theirs.Spec.SandboxConfig = "other", &appsv1beta1.SandboxConfig{Labels: map[string]string{"k": "v"}}
+		plan(theirs, t0, n)
+		theirs.Status = appsv1beta1.ImagePullJobStatus{}
+		c := newCluster(t, theirs, job, n)
+		r := newJobs(c.config)
+		for range 3 {
+			if _, err := reconciled(t, r, job); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if len(c.events) != 1 {
+			t.Fatalf("%d events", len(c.events))
+		}
+		want := "Warning SandboxConfigConflict Nodes wait: job other/theirs pulls busybox with another sandboxConfig"
+		equal(t, "event", <-c.events, want)
+		equal(t, "writes to NodeImages", c.writes.Load(), 0)
+	})
 	t.Run("without the namespace of copies", func(t *testing.T) {
 		job := pullJob("job")
 		job.Spec.PullSecrets = []string{"s1"}
@@ -318,4 +340,21 @@ func TestEventsWakeTheRightJobs(t *testing.T) {
 	ready := scheduled.DeepCopy()
 	ready.Status.Phase = corev1.PodRunning
 	equal(t, "a pod becomes ready", woken(func(q queue) { pods.Update(ctx, event.UpdateEvent{ObjectOld: scheduled, ObjectNew: ready}, q) }), map[string]int{})
+}
+
+// A job that joins the tasks of many nodes asks about their owners from several goroutines at once.
+func TestOwnersAreAskedConcurrently(t *testing.T) {
+	owner := owners(t.Context(), newCluster(t).Client)
+	var wg sync.WaitGroup
+	for range writers {
+		wg.Go(func() {
+			for i := range 500 {
+				ref := corev1.ObjectReference{Namespace: "ns", Name: "gone", UID: types.UID(fmt.Sprint(i))}
+				if got := owner(ref); got != ownerGone {
+					t.Errorf("%s: %v", ref.UID, got)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

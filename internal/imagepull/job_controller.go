@@ -150,6 +150,9 @@ func (r *jobs) run(ctx context.Context, job *appsv1beta1.ImagePullJob) (reconcil
 		d.push, d.refresh = nil, nil // nobody pulls without the credentials it was given
 	}
 	actErr := r.act(ctx, s, d)
+	if d.conflict != "" && d.status.Message != job.Status.Message { // once, and again when something else is to be told
+		r.Recorder.Eventf(job, nil, corev1.EventTypeWarning, "SandboxConfigConflict", "PullImage", "Nodes wait: %s", d.conflict)
+	}
 	if err := errors.Join(secretErr, actErr, r.report(ctx, job, &d.status)); err != nil {
 		return reconcile.Result{}, err
 	}

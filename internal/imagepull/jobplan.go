@@ -35,8 +35,10 @@ type jobDecision struct {
 	// push are NodeImages that get the task now; refresh have it and lack an edit of the job; withdraw have it and are
 	// not meant any more.
 	push, refresh, withdraw []*appsv1beta1.NodeImage
-	// held has the reason for each node that waits for something other than parallelism.
-	held map[string]string
+	// held has the reason for each node that waits for something other than parallelism. conflict is one of them, if
+	// that is the sandboxConfig of another namespace's job.
+	held     map[string]string
+	conflict string
 	// status is that of the job if every push succeeds.
 	status appsv1beta1.ImagePullJobStatus
 	// requeueAfter is when the deadline needs another look; 0 for never.
@@ -60,7 +62,7 @@ func planJob(s *jobSnapshot) *jobDecision {
 				d.held[n.Name] = refused.reason
 				c = classFailed
 			default:
-				d.held[n.Name] = refused.reason
+				d.held[n.Name], d.conflict = refused.reason, refused.reason
 			}
 			byClass[c] = append(byClass[c], n.Name)
 		case classActive:

@@ -154,7 +154,7 @@ func (s *nodeSnapshot) keepTask(n *appsv1beta1.NodeImage, name string, task *app
 			if phase != ownerGone {
 				owners = append(owners, o)
 			}
-			waits = waits || phase == ownerActive
+			waits = waits || phase == ownerActive || isJob(o) && phase == ownerUnknown // it may run
 		}
 		if len(owners) == 0 {
 			return false, true

@@ -100,8 +100,10 @@ func TestTaskLife(t *testing.T) {
 		n := withTask(func(task *appsv1beta1.ImageTagSpec) { task.PullPolicy.TTLSecondsAfterFinished = ptr.To[int32](5) })
 		answer(n, "busybox", "1.35", appsv1beta1.ImagePhaseSucceeded, t0)
 		later := t0.Add(time.Hour)
-		if d := nodePlan(node, n, later, ownerActive); d.spec != nil {
-			t.Errorf("active: %+v", d)
+		for _, phase := range []ownerPhase{ownerActive, ownerUnknown} {
+			if d := nodePlan(node, n, later, phase); d.spec != nil {
+				t.Errorf("phase %v: %+v", phase, d)
+			}
 		}
 		for _, phase := range []ownerPhase{ownerDaily, ownerComplete} {
 			if d := nodePlan(node, n, later, phase); d.spec == nil || len(d.spec.Spec.Images) != 0 {

@@ -250,6 +250,19 @@ func TestTask(t *testing.T) {
 		equal(t, "version", n.Spec.Images["busybox"].Tags[0].Version, 0)
 		equal(t, "counts at once", classify(&r, n), classSucceeded)
 	})
+	t.Run("a pull that must be fresh stays one while its job runs", func(t *testing.T) {
+		a, b, n := pullJob("a"), pullJob("b"), nodeImage("n")
+		a.Spec.ImagePullPolicy = appsv1beta1.PullAlways
+		plan(a, t0, n)
+		r := requestOf(b, a)
+		r.join(n)
+		equal(t, "a runs", n.Spec.Images["busybox"].Tags[0].ImagePullPolicy, appsv1beta1.PullAlways)
+		n = nodeImage("n")
+		plan(a, t0, n)
+		r = requestOf(b)
+		r.join(n)
+		equal(t, "a is complete", n.Spec.Images["busybox"].Tags[0].ImagePullPolicy, appsv1beta1.PullIfNotPresent)
+	})
 	t.Run("S_image_pulling_23", func(t *testing.T) {
 		job, n := pullJob("job"), nodeImage("n")
 		setTagStatus(n, "busybox", appsv1beta1.ImageTagStatus{Tag: "1.35", Version: 4, Phase: appsv1beta1.ImagePhaseSucceeded})

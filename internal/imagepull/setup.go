@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -152,10 +153,14 @@ func isActive(job *appsv1beta1.ImagePullJob) bool {
 	return job.DeletionTimestamp == nil && job.Status.CompletionTime == nil
 }
 
-// owners tells how far the jobs behind owner references have got; each is read once.
+// owners tells how far the jobs behind owner references have got; each is read once. The function it returns may be
+// called concurrently.
 func owners(ctx context.Context, c client.Reader) func(corev1.ObjectReference) ownerPhase {
+	var mu sync.Mutex
 	known := map[types.UID]ownerPhase{}
 	return func(ref corev1.ObjectReference) ownerPhase {
+		mu.Lock()
+		defer mu.Unlock()
 		if phase, ok := known[ref.UID]; ok {
 			return phase
 		}

@@ -188,9 +188,12 @@ func (r *request) add(n *appsv1beta1.NodeImage, entry *appsv1beta1.ImageSpec, i 
 	}
 	task := &entry.Tags[i]
 	if !r.presentForOthers(n, task) {
+		// A job that is content with what is there must not take the fresh pull from one that still runs (W27).
+		if task.ImagePullPolicy == appsv1beta1.PullIfNotPresent || !r.runsFor(task) {
+			task.ImagePullPolicy = r.job.Spec.ImagePullPolicy
+		}
 		task.Version++
 		task.CreatedAt = ptr.To(metav1.NewTime(r.now))
-		task.ImagePullPolicy = r.job.Spec.ImagePullPolicy
 	}
 	task.OwnerReferences = append(task.OwnerReferences, r.self())
 	task.PullPolicy = mergePolicies(task.PullPolicy, r.policy(n.Name))
@@ -220,9 +223,12 @@ func (r *request) presentForOthers(n *appsv1beta1.NodeImage, task *appsv1beta1.I
 	if s == nil || s.Version != task.Version || s.Phase != appsv1beta1.ImagePhaseSucceeded {
 		return false
 	}
-	return slices.ContainsFunc(task.OwnerReferences, func(o corev1.ObjectReference) bool {
-		return isJob(o) && running(r.owner(o))
-	})
+	return r.runsFor(task)
+}
+
+// runsFor says whether a job that owns the task still runs.
+func (r *request) runsFor(task *appsv1beta1.ImageTagSpec) bool {
+	return slices.ContainsFunc(task.OwnerReferences, func(o corev1.ObjectReference) bool { return isJob(o) && running(r.owner(o)) })
 }
 
 // leave removes the job from every task it owns and no longer wants; keep is the image it still wants, nil for none. A

@@ -44,6 +44,8 @@ const (
 	userAgent        = "kruise-daemon"
 )
 
+const forever = 10 * 365 * 24 * time.Hour
+
 // Options are the flags of the process (platform 3.2).
 type Options struct {
 	NodeName string
@@ -131,7 +133,9 @@ type agent struct {
 	runtimes *runtimes
 	puller   *images.Puller
 	plugins  *images.Plugins
-	checks   []check
+	// checks are those of health, vital the ones that ending the process may mend.
+	checks, vital []check
+	pulses        []*pulse
 }
 
 // check is one part of the agent's health.
@@ -159,7 +163,8 @@ func (a *agent) build(cfg *rest.Config) (err error) {
 		Scheme: scheme, Logger: a.Log, Cache: a.cacheOptions(),
 		Metrics: metrics, PprofBindAddress: a.PprofAddr,
 		GracefulShutdownTimeout: ptr.To(8 * time.Second),
-		Controller:              config.Controller{SkipNameValidation: ptr.To(true)},
+		// Without a CRD the agent waits for it, rather than to end and be waited for by the kubelet.
+		Controller: config.Controller{SkipNameValidation: ptr.To(true), CacheSyncTimeout: forever},
 	})
 	if err != nil {
 		return err
@@ -173,7 +178,9 @@ func (a *agent) build(cfg *rest.Config) (err error) {
 		{"containerRuntime", func(context.Context) error { return a.runtimes.health() }},
 		{"nodeImageInformerSynced", a.synced(&appsv1beta1.NodeImage{})},
 		{"crrInformerSynced", a.synced(&appsv1beta1.ContainerRecreateRequest{})},
+		{"queues", a.queues(slowAfter)},
 	}
+	a.vital = []check{{"queues", a.queues(deadAfter)}}
 	if err := a.tellOfRuntimes(cfg); err != nil {
 		return err
 	}

@@ -75,14 +75,16 @@ func (a *agent) addPuller(cfg *rest.Config) error {
 		Client: cached, Images: a.runtimes.images, Credentials: keyring,
 		Recorder: recorder, MaxWorkers: a.MaxWorkersForPullImage, AllowedRegistries: a.AllowedRegistries, MinFreePercent: a.ImageMinFreePercent,
 	})
-	return ctrl.NewControllerManagedBy(a.mgr).Named("imagepuller").
+	pulse := a.pulseOf("imagepuller", a.puller)
+	return ctrl.NewControllerManagedBy(a.mgr).Named(pulse.queue).
+		WatchesRawSource(pulse.source()).
 		For(&appsv1beta1.NodeImage{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
 		WatchesRawSource(source.Channel(a.puller.Wake, handler.TypedFuncs[*appsv1beta1.NodeImage, reconcile.Request]{
 			GenericFunc: func(_ context.Context, e event.TypedGenericEvent[*appsv1beta1.NodeImage], q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
 				q.Add(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(e.Object)})
 			}})).
 		WithOptions(controller.Options{MaxConcurrentReconciles: 1, RateLimiter: backoff()}).
-		Complete(a.puller)
+		Complete(pulse)
 }
 
 func (a *agent) addRestarts(cfg *rest.Config) error {
@@ -98,10 +100,12 @@ func (a *agent) addRestarts(cfg *rest.Config) error {
 	if a.Gates.Enabled(gates.DaemonWatchingPod) {
 		r.Pods = a.mgr.GetCache()
 	}
-	return ctrl.NewControllerManagedBy(a.mgr).Named("crr").
+	pulse := a.pulseOf("crr", r)
+	return ctrl.NewControllerManagedBy(a.mgr).Named(pulse.queue).
+		WatchesRawSource(pulse.source()).
 		Watches(&appsv1beta1.ContainerRecreateRequest{}, r.Events()).
 		WithOptions(controller.Options{MaxConcurrentReconciles: cmp.Or(a.RestartWorkers, DefaultRestartWorkers), RateLimiter: backoff()}).
-		Complete(r)
+		Complete(pulse)
 }
 
 func (a *agent) addContainerMeta(cfg *rest.Config) error {
@@ -119,7 +123,9 @@ func (a *agent) addContainerMeta(cfg *rest.Config) error {
 	add := func(q queue, p client.Object) {
 		q.AddAfter(reconcile.Request{NamespacedName: client.ObjectKeyFromObject(p)}, time.Second)
 	}
-	return ctrl.NewControllerManagedBy(a.mgr).Named("runtime_container_meta").
+	pulse := a.pulseOf("runtime_container_meta", r)
+	return ctrl.NewControllerManagedBy(a.mgr).Named(pulse.queue).
+		WatchesRawSource(pulse.source()).
 		Watches(&corev1.Pod{}, handler.Funcs{
 			CreateFunc: func(_ context.Context, e event.CreateEvent, q queue) {
 				// After an installation, pods that were there before are reported at their next event.
@@ -137,5 +143,5 @@ func (a *agent) addContainerMeta(cfg *rest.Config) error {
 			DeleteFunc: func(_ context.Context, e event.DeleteEvent, q queue) { add(q, e.Object) }, // to forget it
 		}).
 		WithOptions(controller.Options{MaxConcurrentReconciles: cmp.Or(a.MetaWorkers, DefaultMetaWorkers), RateLimiter: backoff()}).
-		Complete(r)
+		Complete(pulse)
 }

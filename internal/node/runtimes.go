@@ -19,6 +19,8 @@ import (
 const (
 	// pingPeriod is how often a connected runtime is asked whether it is there.
 	pingPeriod = 10 * time.Second
+	// pingAgain is the wait before one that did not answer is asked once more.
+	pingAgain = time.Second
 	// shortestWait and longestWait bound the wait before a runtime that could not be connected is tried again.
 	shortestWait, longestWait = time.Second, time.Minute
 )
@@ -115,13 +117,26 @@ func (r *runtimes) keep(ctx context.Context, s *slot) {
 				pause, wait = wait, min(2*wait, longestWait)
 			}
 		} else {
-			r.set(ctx, s, s.runtime, s.runtime.Ping(ctx))
+			r.set(ctx, s, s.runtime, ping(ctx, s.runtime))
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(pause):
 		}
+	}
+}
+
+// ping asks a runtime whether it is there, twice: one answer that came too late on a busy node says little.
+func ping(ctx context.Context, rt *cri.Runtime) error {
+	if rt.Ping(ctx) == nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(pingAgain):
+		return rt.Ping(ctx)
 	}
 }
 

@@ -28,7 +28,7 @@ import (
 // made at the start.
 func (a *agent) metricsOptions(cfg *rest.Config) (metricsserver.Options, error) {
 	if !a.MetricsSecure {
-		return metricsserver.Options{BindAddress: a.Addr, ExtraHandlers: map[string]http.Handler{"/healthz": http.HandlerFunc(a.serveHealth)}}, nil
+		return metricsserver.Options{BindAddress: a.Addr, ExtraHandlers: a.healthHandlers()}, nil
 	}
 	asker, err := client.New(cfg, client.Options{Scheme: authScheme()})
 	if err != nil {
@@ -54,7 +54,9 @@ func (a *agent) addHealthServer() error {
 		return fmt.Errorf("health: %w", err)
 	}
 	mux := http.NewServeMux()
-	mux.HandleFunc("/healthz", a.serveHealth)
+	for path, handler := range a.healthHandlers() {
+		mux.Handle(path, handler)
+	}
 	return a.mgr.Add(&manager.Server{
 		Name: "health", Listener: l,
 		Server: &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: time.Minute, MaxHeaderBytes: 64 << 10},
@@ -75,15 +77,26 @@ func (a *agent) synced(obj client.Object) func(context.Context) error {
 	}
 }
 
-// serveHealth answers 200 "ok", or 500 with the first check that fails (node-agent 5.3).
-func (a *agent) serveHealth(w http.ResponseWriter, req *http.Request) {
-	ctx, cancel := context.WithTimeout(req.Context(), 900*time.Millisecond) // the probe waits for a second
-	defer cancel()
-	for _, c := range a.checks {
-		if err := c.err(ctx); err != nil {
-			http.Error(w, fmt.Sprintf("check %s failed, err: %v", c.name, err), http.StatusInternalServerError)
-			return
+// healthHandlers are /healthz, for the contract and for people, which says whether everything works; /readyz, the same by
+// the name that readiness probes ask for; and /livez, which fails only if ending the process may help. A runtime that is
+// away, a missing CRD and an apiserver that is down are none of that: the agent waits for them as well as its successor
+// would, which would only forget the pulls under way (node-agent 5.3, W6).
+func (a *agent) healthHandlers() map[string]http.Handler {
+	all := answer(func() []check { return a.checks })
+	return map[string]http.Handler{"/healthz": all, "/readyz": all, "/livez": answer(func() []check { return a.vital })}
+}
+
+// answer says 200 "ok", or 500 with the first check that fails.
+func answer(checks func() []check) http.HandlerFunc {
+	return func(w http.ResponseWriter, req *http.Request) {
+		ctx, cancel := context.WithTimeout(req.Context(), 900*time.Millisecond) // the probe waits for a second
+		defer cancel()
+		for _, c := range checks() {
+			if err := c.err(ctx); err != nil {
+				http.Error(w, fmt.Sprintf("check %s failed, err: %v", c.name, err), http.StatusInternalServerError)
+				return
+			}
 		}
+		_, _ = w.Write([]byte("ok")) // the client may be gone
 	}
-	_, _ = w.Write([]byte("ok")) // the client may be gone
 }

@@ -7,10 +7,12 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
@@ -40,18 +42,27 @@ func Helm(ctx context.Context, kubeconfig string, args ...string) (stdout, stder
 	return out.String(), errs.String(), nil
 }
 
-// Dir is the chart of this repository.
+// Dir is the chart of this repository. It looks at every file, because Helm reads them in a process of its own: without,
+// `go test` would take the result of a test before a change of the chart for the one after.
 func Dir() string {
 	dir, err := os.Getwd()
 	for err == nil && dir != "/" {
 		chart := filepath.Join(dir, "charts", "kruise")
 		if _, err := os.Stat(chart); err == nil {
+			looked.Do(func() {
+				_ = filepath.WalkDir(chart, func(path string, _ fs.DirEntry, _ error) error { // Helm tells what can't be read
+					_, _ = os.Stat(path)
+					return nil
+				})
+			})
 			return chart
 		}
 		dir = filepath.Dir(dir)
 	}
 	return "charts/kruise is not in this repository"
 }
+
+var looked sync.Once
 
 // Template renders the chart without a cluster.
 func Template(ctx context.Context, args ...string) (Objects, error) {

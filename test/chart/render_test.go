@@ -15,6 +15,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
+	cliflag "k8s.io/component-base/cli/flag"
 	"k8s.io/component-base/featuregate"
 	"sigs.k8s.io/yaml"
 
@@ -49,6 +50,9 @@ func TestRefusedValues(t *testing.T) {
 		"manager.replicas=two":                             "want integer",
 		"securityProfile=lax":                              "value must be one of",
 		"featureGates=Bogus=true":                          `unknown gate "Bogus"`,
+		"featureGates=PodWebhook":                          "neither PodWebhook=true nor PodWebhook=false",
+		"featureGates=PodWebhook=tRUE":                     "neither PodWebhook=true nor PodWebhook=false",
+		"manager.flags.feature-gates=PodWebhook=false":     "feature-gates is a value of the chart",
 		"installation.createNamespace=false":               "label it and set installation.namespaceLabelAcknowledged=true",
 		"installation.namespace=kube-system":               "must not be kube-system",
 		"installation.daemonConfigNamespace=kruise-system": "must be a namespace of its own",
@@ -190,12 +194,16 @@ func TestGatesAgree(t *testing.T) {
 		"PodWebhook=false", "AllAlpha=true,EnableExternalCerts=false", "AllAlpha=true", "AllBeta=false", "AllBeta=false,KruiseDaemon=true",
 		"AllAlpha=false,ImagePullJobGate=true", "PreDownloadImageForInPlaceUpdate=true", "PreDownloadImageForDaemonSetUpdate=true,ImagePullJobGate=false",
 		"PreDownloadImageForInPlaceUpdate=true,KruiseDaemon=false", "DaemonWatchingPod=false", "PodProbeMarkerGate=false",
-		"EnableExternalCerts=true", "ResourceDistributionGate=true",
+		"EnableExternalCerts=true", "ResourceDistributionGate=true", "ImagePullJobGate=1", "ImagePullJobGate=t, KruiseDaemon=F", "PodWebhook = 0,",
 	} {
 		t.Run(setting, func(t *testing.T) {
 			t.Parallel()
 			g := gates.New()
-			if err := g.Set(setting); err != nil {
+			set := map[string]bool{}
+			if err := cliflag.NewMapStringBool(&set).Set(setting); err != nil { // as the flag is read
+				t.Fatal(err)
+			}
+			if err := g.SetFromMap(set); err != nil {
 				t.Fatal(err)
 			}
 			if err := gates.ApplyDependencies(g); err != nil {
@@ -297,8 +305,13 @@ func TestExternalCertificates(t *testing.T) {
 	t.Run("cert-manager", func(t *testing.T) {
 		t.Parallel()
 		o := render(t, "--set", "certManager.enabled=true")
-		if o["Issuer/kruise-selfsigned-issuer"] == nil || o["Certificate/kruise-serving-cert"] == nil {
-			t.Error("no Issuer or Certificate")
+		for key, want := range map[string]string{ // certificates come and go, their CA stays
+			"Certificate/kruise-serving-cert": "name: kruise-ca-issuer", "Issuer/kruise-ca-issuer": "secretName: kruise-webhook-ca",
+			"Certificate/kruise-webhook-ca": "isCA: true", "Issuer/kruise-selfsigned-issuer": "selfSigned: {}",
+		} {
+			if !strings.Contains(o.Text(key), want) {
+				t.Errorf("%s lacks %q:\n%s", key, want, o.Text(key))
+			}
 		}
 		for _, key := range []string{mutating, validating, cloneSets} {
 			if got := o[key].GetAnnotations()["cert-manager.io/inject-ca-from"]; got != "kruise-system/kruise-serving-cert" {

@@ -86,7 +86,7 @@ var effects = map[string]effect{
 	"daemon.namespace":                            {"agents", daemonSet, "namespace: agents"},
 	"daemon.log.level":                            {"2", daemonSet, "--v=2"},
 	"daemon.port":                                 {"11111", daemonSet, "--addr=:11111"},
-	"daemon.metricsBind":                          {"$(HOST_IP)", daemonSet, "--addr=$(HOST_IP):10221"},
+	"daemon.metricsBind":                          {"$(HOST_IP)", daemonSet, "--addr=[$(HOST_IP)]:10221"},
 	"daemon.enablePprof":                          {"true", daemonSet, "--enable-pprof=true"},
 	"daemon.pprofAddr":                            {"localhost:2", daemonSet, "--pprof-addr=localhost:2"},
 	"daemon.socketLocation":                       {"/run/k3s", daemonSet, "path: /run/k3s"},
@@ -196,6 +196,14 @@ func TestEveryValueHasAnEffect(t *testing.T) {
 // leaves are the names of all values that can be set.
 func leaves(t *testing.T) []string {
 	t.Helper()
+	var out []string
+	walkSchema(t, func(name string, _ map[string]any) { out = append(out, name) })
+	return slices.DeleteFunc(out, func(s string) bool { return s == "global" })
+}
+
+// walkSchema visits every value that can be set, with its schema.
+func walkSchema(t *testing.T, visit func(name string, schema map[string]any)) {
+	t.Helper()
 	text, err := os.ReadFile(filepath.Join(Dir(), "values.schema.json"))
 	if err != nil {
 		t.Fatal(err)
@@ -204,12 +212,11 @@ func leaves(t *testing.T) []string {
 	if err := yaml.Unmarshal(text, &root); err != nil {
 		t.Fatal(err)
 	}
-	var out []string
 	var walk func(string, map[string]any)
 	walk = func(prefix string, schema map[string]any) {
 		properties, ok := schema["properties"].(map[string]any)
 		if !ok {
-			out = append(out, prefix)
+			visit(prefix, schema)
 			return
 		}
 		for name, s := range properties {
@@ -217,5 +224,4 @@ func leaves(t *testing.T) []string {
 		}
 	}
 	walk("", root)
-	return slices.DeleteFunc(out, func(s string) bool { return s == "global" })
 }

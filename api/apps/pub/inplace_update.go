@@ -165,6 +165,9 @@ type RuntimeContainerMeta struct {
 	RestartCount int32 `json:"restartCount"`
 	// Hashes are the hashes of the running container.
 	Hashes RuntimeContainerHashes `json:"hashes"`
+	// EnvUnreadable says why the agent gave up reading the environment of this container; empty if it did not. An in-place
+	// update that needs it can't be completed then (container-meta A-W1).
+	EnvUnreadable string `json:"envUnreadable,omitempty"`
 }
 
 // RuntimeContainerHashes are hashes of a running container.

@@ -6,7 +6,7 @@ AllBeta, those over defaults (files/gates.yaml), and gates that need others foll
 {{- $set := dict }}
 {{- range $pair := splitList "," (include "kruise.featureGates" .root) }}
 {{- $kv := splitn "=" 2 (trim $pair) }}
-{{- if $kv._1 }}{{- $_ := set $set (trim $kv._0) (eq (lower (trim $kv._1)) "true") }}{{- end }}
+{{- if $kv._1 }}{{- $_ := set $set (trim $kv._0) (has (trim $kv._1) (list "true" "True" "TRUE" "t" "T" "1")) }}{{- end }}
 {{- end }}
 {{- $gate := get (.root.Files.Get "files/gates.yaml" | fromYaml) .gate }}
 {{- $on := $gate.default }}

@@ -1,6 +1,6 @@
 {{- define "kruise.labels" -}}
 app.kubernetes.io/name: kruise
-app.kubernetes.io/instance: {{ .Release.Name }}
+app.kubernetes.io/instance: {{ .Release.Name | quote }}
 app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
@@ -25,7 +25,7 @@ helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
 {{- with .Values.imagePullSecrets }}
 imagePullSecrets:
 {{- range . }}
-- name: {{ if kindIs "string" . }}{{ . }}{{ else }}{{ .name }}{{ end }}
+- name: {{ kindIs "string" . | ternary . (dig "name" "" (kindIs "string" . | ternary dict .)) | quote }}
 {{- end }}
 {{- end }}
 {{- end }}
@@ -59,7 +59,7 @@ tolerations: {{- toYaml . | nindent 0 }}
 {{- end }}
 
 {{- define "kruise.nodeAffinity" -}}
-{{- $affinity := deepCopy .Values.manager.nodeAffinity }}
+{{- $affinity := deepCopy (.Values.manager.nodeAffinity | default dict) }}
 {{- if eq .Values.manager.nodePlacement "control-plane" }}
 {{- $term := dict "weight" 100 "preference" (dict "matchExpressions" (list (dict "key" "node-role.kubernetes.io/control-plane" "operator" "Exists"))) }}
 {{- $key := "preferredDuringSchedulingIgnoredDuringExecution" }}
@@ -72,7 +72,7 @@ nodeAffinity: {{- toYaml . | nindent 2 }}
 
 {{- /* Annotations for whoever injects the CA into webhook configurations and CRDs. */}}
 {{- define "kruise.injectionAnnotations" -}}
-{{- $annotations := deepCopy .Values.externalCerts.annotations }}
+{{- $annotations := deepCopy (.Values.externalCerts.annotations | default dict) }}
 {{- if .Values.certManager.enabled }}
 {{- $_ := set $annotations "cert-manager.io/inject-ca-from" (printf "%s/kruise-serving-cert" .Values.installation.namespace) }}
 {{- end }}

@@ -50,6 +50,8 @@ type World struct {
 	Events []string
 	// Writes counts the writes by verb.
 	Writes map[string]int
+	// Refused is told to the planner: nothing came of its last attempt to add or remove pods.
+	Refused bool
 	// Lose, if set, is asked before every write whether it fails.
 	Lose func() bool
 
@@ -146,7 +148,7 @@ func (w *World) Names() []string {
 
 // Snapshot is what a reconcile would see now.
 func (w *World) Snapshot() cloneset.Snapshot {
-	s := cloneset.Snapshot{Now: w.Now, CloneSet: w.Set, Gates: w.Gates}
+	s := cloneset.Snapshot{Now: w.Now, CloneSet: w.Set, Gates: w.Gates, Refused: w.Refused}
 	s.Selector, _ = metav1.LabelSelectorAsSelector(w.Set.Spec.Selector)
 	for _, name := range slices.Sorted(maps.Keys(w.Pods)) {
 		if owned(w.Pods[name], w.Set.UID) {

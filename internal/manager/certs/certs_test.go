@@ -271,7 +271,7 @@ func TestNoFailedHandshake(t *testing.T) {
 					continue
 				}
 				for _, cas := range c.visible() {
-					if err := verify(sv.Leaf, cas, "localhost", c.now); err != nil {
+					if err := sv.verify(cas, "localhost", c.now); err != nil {
 						t.Fatalf("replica %d at %s: %v", i, c.now, err)
 					}
 				}
@@ -310,6 +310,12 @@ func TestNoFailedHandshake(t *testing.T) {
 				d[rapid.SampledFrom([]string{CACert, CAKey, ServerCert, ServerKey}).Draw(t, "key")] = rapid.SliceOf(rapid.Byte()).Draw(t, "b")
 				s.put(d)
 			},
+			"foreign": func(t *rapid.T) { // as from a backup, or of an installation before
+				other := newKeeper(&cluster{now: c.now.Add(-time.Duration(rapid.IntRange(0, 3000).Draw(t, "age")) * day)}, &memory{})
+				other.Policy.CALife, other.Policy.LeafLife = 3650*day, 3650*day
+				syncOnce(t, other)
+				s.put(mustLoad(other.Store))
+			},
 			"restart in order": func(t *rapid.T) {
 				all()
 				i := rapid.IntRange(0, len(replicas)-1).Draw(t, "i")
@@ -330,7 +336,7 @@ func TestNoFailedHandshake(t *testing.T) {
 
 func trusted(c *cluster, m Material) bool {
 	for _, cas := range c.visible() {
-		if verify(m.Leaf, cas, "localhost", c.now) != nil {
+		if m.verify(cas, "localhost", c.now) != nil {
 			return false
 		}
 	}

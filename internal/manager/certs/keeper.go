@@ -63,8 +63,20 @@ type served struct {
 	since  time.Time
 }
 
+// maxConflicts is how often in a row a step may be lost to others that write the store.
+const maxConflicts = 10
+
 // Sync compares store, configurations and what is served, takes the next step and returns when to look again.
-func (k *Keeper) Sync(ctx context.Context) (time.Duration, error) {
+func (k *Keeper) Sync(ctx context.Context) (next time.Duration, err error) {
+	for range maxConflicts {
+		if next, err = k.step(ctx); !errors.Is(err, ErrConflict) {
+			break
+		}
+	}
+	return next, err
+}
+
+func (k *Keeper) step(ctx context.Context) (time.Duration, error) {
 	data, token, err := k.Store.Load(ctx)
 	if err != nil {
 		return 0, fmt.Errorf("reading webhook certificates: %w", err)
@@ -83,9 +95,7 @@ func (k *Keeper) Sync(ctx context.Context) (time.Duration, error) {
 		if err != nil {
 			return 0, err
 		}
-		if err := k.Store.Save(ctx, out, token); errors.Is(err, ErrConflict) {
-			return time.Millisecond, nil
-		} else if err != nil {
+		if err := k.Store.Save(ctx, out, token); err != nil {
 			return 0, fmt.Errorf("writing webhook certificates: %w", err)
 		}
 		k.Log.Info("Updated webhook certificates", "steps", why, "expires", next.Leaf.NotAfter)
@@ -105,27 +115,23 @@ func (k *Keeper) publishAndServe(ctx context.Context, next Material) (time.Durat
 		}
 	}
 	everywhere, err := k.Publisher.Publish(ctx, bundle)
-	if err != nil {
-		k.publishedAt = time.Time{}
-		return 0, err
-	}
 	now := k.now()
-	if !bytes.Equal(bundle, k.bundle) || k.publishedAt.IsZero() {
+	switch {
+	case err != nil:
+		k.publishedAt = time.Time{}
+	case !everywhere, k.publishedAt.IsZero(), !bytes.Equal(bundle, k.bundle):
 		k.bundle, k.publishedAt = bundle, now
 	}
-	if !everywhere {
-		k.publishedAt = now
-	}
 	current := k.served.Load()
-	settled := now.Sub(k.publishedAt) >= k.Policy.Settle
-	if !next.sameLeaf(current.Material) && (settled || now.After(current.Leaf.NotAfter)) {
-		if err := k.serve(next, bundle); err != nil {
-			return 0, err
-		}
-	} else if !bytes.Equal(current.bundle, bundle) {
-		if err := k.trust(next, bundle); err != nil {
-			return 0, err
-		}
+	settled := err == nil && now.Sub(k.publishedAt) >= k.Policy.Settle
+	switch {
+	case !next.sameLeaf(current.Material) && (settled || now.After(current.Leaf.NotAfter)): // an expired one is of no use anywhere
+		err = errors.Join(err, k.serve(next, bundle))
+	case err == nil && !bytes.Equal(current.bundle, bundle):
+		err = k.trust(next, bundle)
+	}
+	if err != nil {
+		return 0, err
 	}
 	return k.lookAgain(next, now), nil
 }
@@ -134,7 +140,7 @@ func (k *Keeper) publishAndServe(ctx context.Context, next Material) (time.Durat
 func (k *Keeper) lookAgain(m Material, now time.Time) time.Duration {
 	current := k.served.Load()
 	soon := time.Minute
-	if ca := m.signing(); ca == nil || !m.sameLeaf(current.Material) || verify(m.Leaf, []*x509.Certificate{ca}, "", now) != nil {
+	if ca := m.signing(); ca == nil || !m.sameLeaf(current.Material) || m.verify([]*x509.Certificate{ca}, "", now) != nil {
 		soon = max(k.Policy.Settle-now.Sub(k.publishedAt), 0) + 10*time.Millisecond
 	} else if len(m.CAs) > 1 {
 		soon = max(k.Policy.Overlap-now.Sub(current.since), 0) + 10*time.Millisecond
@@ -156,7 +162,8 @@ func (k *Keeper) observe(stored Material) observation {
 
 // syncExternal serves what somebody else wrote, after checking it, and never writes anything but files (platform W7).
 func (k *Keeper) syncExternal(ctx context.Context, data map[string][]byte) error {
-	m := Parse(map[string][]byte{CACert: data[ExternalCA], ServerCert: data[ServerCert], ServerKey: data[ServerKey]})
+	m := Parse(map[string][]byte{ServerCert: data[ServerCert], ServerKey: data[ServerKey]})
+	m.CAs = certificates(data[ExternalCA]) // apiservers also trust one that is no CA: a certificate that signed itself
 	for _, key := range []string{ExternalCA, ServerCert, ServerKey} {
 		if len(data[key]) == 0 {
 			return fmt.Errorf("external webhook certificates: key %s is missing", key)
@@ -194,20 +201,10 @@ func (k *Keeper) writeFiles(m Material, bundle []byte) error {
 	if k.Dir == "" {
 		return nil
 	}
-	if !k.External {
-		data, err := m.Data()
-		if err != nil {
-			return err
-		}
-		return writeFiles(k.Dir, data)
-	}
-	full := m
-	full.CAKey = full.LeafKey // any key: encoded, then left out
-	data, err := full.Data()
+	data, err := m.Data()
 	if err != nil {
 		return err
 	}
-	delete(data, CAKey)
 	data[CACert] = bundle
 	return writeFiles(k.Dir, data)
 }
@@ -243,11 +240,7 @@ func (k *Keeper) Roots() *x509.CertPool {
 	if s == nil {
 		return nil
 	}
-	pool := x509.NewCertPool()
-	for _, ca := range s.CAs {
-		pool.AddCert(ca)
-	}
-	return pool
+	return pool(s.CAs)
 }
 
 // Expiry returns when the certificate in use ends; the zero time before the first one.

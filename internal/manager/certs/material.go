@@ -5,8 +5,11 @@ package certs
 import (
 	"bytes"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rsa"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"fmt"
 	"slices"
 
@@ -63,16 +66,16 @@ func first(data map[string][]byte, keys ...string) []byte {
 	return nil
 }
 
-func certificates(pem []byte) []*x509.Certificate {
-	certs, err := certutil.ParseCertsPEM(pem)
+func certificates(text []byte) []*x509.Certificate {
+	certs, err := certutil.ParseCertsPEM(text)
 	if err != nil {
 		return nil
 	}
 	return certs
 }
 
-func signer(pem []byte) crypto.Signer {
-	key, err := keyutil.ParsePrivateKeyPEM(pem)
+func signer(text []byte) crypto.Signer {
+	key, err := keyutil.ParsePrivateKeyPEM(text)
 	if err != nil {
 		return nil
 	}
@@ -80,7 +83,7 @@ func signer(pem []byte) crypto.Signer {
 	return s
 }
 
-// Data returns the six keys.
+// Data returns the six keys, five without a CA key.
 func (m Material) Data() (map[string][]byte, error) {
 	bundle, err := m.Bundle()
 	if err != nil {
@@ -90,17 +93,30 @@ func (m Material) Data() (map[string][]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encoding the serving certificate: %w", err)
 	}
-	key, err := keyutil.MarshalPrivateKeyToPEM(m.LeafKey)
+	key, err := encodeKey(m.LeafKey)
 	if err != nil {
 		return nil, fmt.Errorf("encoding the serving key: %w", err)
 	}
-	caKey, err := keyutil.MarshalPrivateKeyToPEM(m.CAKey)
-	if err != nil {
-		return nil, fmt.Errorf("encoding the CA key: %w", err)
+	data := map[string][]byte{CACert: bundle, LeafCert: leaf, ServerCert: leaf, LeafKey: key, ServerKey: key}
+	if m.CAKey != nil {
+		if data[CAKey], err = encodeKey(m.CAKey); err != nil {
+			return nil, fmt.Errorf("encoding the CA key: %w", err)
+		}
 	}
-	return map[string][]byte{
-		CACert: bundle, CAKey: caKey, LeafCert: leaf, ServerCert: leaf, LeafKey: key, ServerKey: key,
-	}, nil
+	return data, nil
+}
+
+// encodeKey returns a key as PEM. Keys that others made may be of kinds that keyutil reads, but does not write.
+func encodeKey(key crypto.Signer) ([]byte, error) {
+	switch key.(type) {
+	case *ecdsa.PrivateKey, *rsa.PrivateKey:
+		return keyutil.MarshalPrivateKeyToPEM(key)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		return nil, err
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
 }
 
 // Bundle returns the CAs as PEM.

@@ -102,16 +102,20 @@ func matches(cert *x509.Certificate, key crypto.Signer) bool {
 	return ok && pub.Equal(cert.PublicKey)
 }
 
-// verify reports why the leaf would not be accepted for the name by a client that trusts the CAs.
-func verify(leaf *x509.Certificate, cas []*x509.Certificate, name string, now time.Time) error {
-	pool := x509.NewCertPool()
-	for _, ca := range cas {
-		pool.AddCert(ca)
-	}
-	_, err := leaf.Verify(x509.VerifyOptions{
-		Roots: pool, DNSName: name, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
+// verify reports why the leaf, with its chain, would not be accepted for the name by a client that trusts the CAs.
+func (m Material) verify(cas []*x509.Certificate, name string, now time.Time) error {
+	_, err := m.Leaf.Verify(x509.VerifyOptions{
+		Roots: pool(cas), Intermediates: pool(m.Chain), DNSName: name, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 	})
 	return err
+}
+
+func pool(certs []*x509.Certificate) *x509.CertPool {
+	p := x509.NewCertPool()
+	for _, c := range certs {
+		p.AddCert(c)
+	}
+	return p
 }
 
 // due tells whether a certificate should be replaced: less than renewBefore is left of it, but never before two thirds

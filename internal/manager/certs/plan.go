@@ -55,7 +55,7 @@ func plan(o observation, p Policy) (Material, []string, error) {
 	}
 
 	serving := o.Served.Leaf != nil && acceptable(o.Served, p, o.Now) == nil
-	if serving && verify(o.Served.Leaf, m.CAs, "", o.Now) != nil {
+	if serving && o.Served.verify(m.CAs, "", o.Now) != nil {
 		// All of them, not only the one in use here: in the middle of a rotation other replicas use another.
 		for _, ca := range o.Served.CAs {
 			if o.Now.Before(ca.NotAfter) && m.addCA(ca, false) {
@@ -73,7 +73,7 @@ func plan(o observation, p Policy) (Material, []string, error) {
 	bundleChanged := len(why) > 0
 	leafDue := leafOK && due(m.Leaf, p.RenewBefore, o.Now)
 	ca := m.signing()
-	if ca == nil || due(ca, p.RenewBefore, o.Now) || (!leafOK || leafDue) && ca.NotAfter.Sub(o.Now) < p.LeafLife-clockSkew {
+	if ca == nil || o.Now.Before(ca.NotBefore) || due(ca, p.RenewBefore, o.Now) || (!leafOK || leafDue) && ca.NotAfter.Sub(o.Now) < p.LeafLife-clockSkew {
 		newCert, key, err := newCA(o.Now, p.CALife)
 		if err != nil {
 			return m, nil, err
@@ -83,7 +83,7 @@ func plan(o observation, p Policy) (Material, []string, error) {
 		why = append(why, "made a new CA")
 	}
 
-	wantLeaf := leafDue || !leafOK || verify(m.Leaf, []*x509.Certificate{ca}, "", o.Now) != nil
+	wantLeaf := leafDue || !leafOK || m.verify([]*x509.Certificate{ca}, "", o.Now) != nil
 	if wantLeaf && (!leafOK || !bundleChanged && o.Published >= p.Settle) {
 		leaf, key, err := newLeaf(o.Now, p.LeafLife, slices.Concat(p.Names, p.MoreNames), ca, m.CAKey)
 		if err != nil {
@@ -105,9 +105,8 @@ func acceptable(m Material, p Policy, now time.Time) error {
 	if !matches(m.Leaf, m.LeafKey) {
 		return errKeyPair
 	}
-	pool := append(slices.Clone(m.CAs), m.Chain...)
 	for _, name := range p.Names {
-		if err := verify(m.Leaf, pool, name, now); err != nil {
+		if err := m.verify(m.CAs, name, now); err != nil {
 			return err
 		}
 	}

@@ -56,6 +56,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// The body comes first: a slow sender must not hold one of the places of those who have something to say.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTimeout)) // fails on what is no connection
 	body, release, err := s.read(w, r)
 	handled := false
 	defer func() {

@@ -33,6 +33,13 @@ const (
 	// drainTimeout is how long requests in flight have at the end: with the time that webhooks are served after the
 	// process was asked to end, less than the pod's grace period of 10 s.
 	drainTimeout = 5 * time.Second
+	// idleTimeout is how long a connection may wait for a request, its first one included: longer than the 90 s that
+	// an apiserver keeps one. Whoever hangs up first breaks the request that the other sends at that moment, and an
+	// apiserver does not repeat a request whose connection had no other before: in a burst it opens connections that
+	// it uses much later. Slow senders are not fought by this limit but by that of connections.
+	idleTimeout = 2 * time.Minute
+	// bodyTimeout is how long a request has for its body.
+	bodyTimeout = 15 * time.Second
 )
 
 var panics = prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -142,10 +149,9 @@ func (s *Server) Drain() { s.draining.Store(true) }
 func (s *Server) Start(ctx context.Context) error {
 	srv := &http.Server{
 		Handler:           http.HandlerFunc(s.serve),
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       15 * time.Second,
+		ReadHeaderTimeout: idleTimeout,
 		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       60 * time.Second,
+		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    64 << 10,
 		ConnState:         s.conns.state,
 		ConnContext:       s.conns.context,

@@ -35,8 +35,6 @@ const (
 	// SidecarSetHashKey is the annotation of pods that carry sidecars of ours.
 	SidecarSetHashKey = "kruise.io/sidecarset-hash"
 	kruiseGroup       = "apps.kruise.io/"
-	// envTimeout is the limit of running env in a container, and the wait after it failed.
-	envTimeout = 3 * time.Second
 	// firstDelay and maxDelay bound the time between seeing an outdated environment and stopping the container: the
 	// kubelet may be about to restart it anyway.
 	firstDelay   = 3 * time.Second
@@ -54,11 +52,12 @@ type Reconciler struct {
 	Env bool
 	// AllowPreStopHost lets HTTP hooks name a host (--allow-prestop-host).
 	AllowPreStopHost bool
-	// FirstDelay is firstDelay unless set.
-	FirstDelay time.Duration
+	// FirstDelay is firstDelay unless set, FirstRetry is firstRetry.
+	FirstDelay, FirstRetry time.Duration
 
 	mu       sync.Mutex
 	outdated map[types.NamespacedName]*attempts
+	unread   map[types.NamespacedName]map[string]*reading
 }
 
 // attempts are those of one pod, by name of the container.
@@ -88,11 +87,11 @@ func Concerns(p *corev1.Pod) bool {
 func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
 	p := &corev1.Pod{}
 	if err := r.Client.Get(ctx, req.NamespacedName, p); err != nil {
-		r.forget(req.NamespacedName)
+		r.forgetPod(req.NamespacedName)
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if p.DeletionTimestamp != nil || !Concerns(p) {
-		r.forget(req.NamespacedName)
+		r.forgetPod(req.NamespacedName)
 		return reconcile.Result{}, nil
 	}
 	statuses := containersOf(p)
@@ -187,63 +186,13 @@ func (r *Reconciler) observe(ctx context.Context, rt *cri.Runtime, p *corev1.Pod
 			}
 		}
 		if r.Env && meta.Hashes.ExtractedEnvFromMetadataHash == 0 && c.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
-			hash, err := envHash(ctx, rt, s.spec, c.Id)
-			if err != nil {
-				again = envTimeout
-				r.Recorder.Event(p, corev1.EventTypeWarning, "FailedReadEnv", fmt.Sprintf("Can't read the environment of container %s: %v", s.Name, err))
+			if wait := r.readEnv(ctx, rt, p, s.spec, c.Id, &meta); wait > 0 && (again == 0 || wait < again) {
+				again = wait
 			}
-			meta.Hashes.ExtractedEnvFromMetadataHash = hash
 		}
 		set.Containers = append(set.Containers, meta)
 	}
 	return set, again
-}
-
-// envHash returns the hash of the environment with which a container runs. Nothing is read if nothing of it is fed from
-// labels or annotations (A-W9).
-func envHash(ctx context.Context, rt *cri.Runtime, spec *corev1.Container, id string) (uint64, error) {
-	if !inplace.HasFedEnv(spec) {
-		return inplace.RunningEnvHash(spec, nil), nil
-	}
-	if env := configuredEnv(ctx, rt, id); env != nil {
-		return inplace.RunningEnvHash(spec, env), nil
-	}
-	stdout, _, err := rt.ExecSync(ctx, id, []string{"env"}, envTimeout)
-	if err != nil {
-		return 0, err
-	}
-	env := map[string]string{}
-	for line := range strings.Lines(string(stdout)) {
-		if name, value, ok := strings.Cut(strings.TrimRight(line, "\r\n"), "="); ok {
-			env[name] = value
-		}
-	}
-	return inplace.RunningEnvHash(spec, env), nil
-}
-
-// configuredEnv returns the environment from the runtime's own record of the container, nil if it does not tell. It needs
-// no program in the image and keeps values of several lines whole (A-W1).
-func configuredEnv(ctx context.Context, rt *cri.Runtime, id string) map[string]string {
-	resp, err := rt.ContainerStatus(ctx, id, true)
-	if err != nil || resp.Info["info"] == "" {
-		return nil
-	}
-	var info struct {
-		RuntimeSpec struct {
-			Process struct {
-				Env []string `json:"env"`
-			} `json:"process"`
-		} `json:"runtimeSpec"`
-	}
-	if err := json.Unmarshal([]byte(resp.Info["info"]), &info); err != nil || len(info.RuntimeSpec.Process.Env) == 0 {
-		return nil
-	}
-	env := map[string]string{}
-	for _, entry := range info.RuntimeSpec.Process.Env {
-		name, value, _ := strings.Cut(entry, "=")
-		env[name] = value
-	}
-	return env
 }
 
 // write puts the report on the pod, through pods/status: the agent may not write pods.
@@ -331,6 +280,14 @@ func (r *Reconciler) settle(key types.NamespacedName, name string) {
 			delete(r.outdated, key)
 		}
 	}
+}
+
+// forgetPod forgets everything about a pod.
+func (r *Reconciler) forgetPod(key types.NamespacedName) {
+	r.forget(key)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.unread, key)
 }
 
 func (r *Reconciler) forget(key types.NamespacedName) {

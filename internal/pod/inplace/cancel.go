@@ -4,6 +4,7 @@ package inplace
 
 import (
 	"errors"
+	"strings"
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -98,10 +99,23 @@ func restoreRevision(p *corev1.Pod, rec *record) bool {
 	return true
 }
 
-// ResizeRefused says whether err is the apiserver's refusal of a resize that no node could hold, or that it does not
-// allow: to be treated like Progress.Infeasible (weakness 5).
+// ResizeRefused says whether err is the apiserver's refusal of a resize, for whatever reason. The resize is the first
+// change to the pod's spec, so that the update can be called off (Cancel).
 func ResizeRefused(err error) bool {
 	var write *pod.WriteError
 	return errors.As(err, &write) && write.Subresource == pod.Resize &&
 		(apierrors.IsInvalid(err) || apierrors.IsForbidden(err) || apierrors.IsBadRequest(err))
+}
+
+// ResizeImpossible says whether err is the refusal of a resize that this pod, where it is, can never get: to be treated
+// like Progress.Infeasible (weakness 5). A quota, a policy, missing rights or an apiserver that is not ready refuse a
+// resize as well, but may allow it later, and a new pod would not fare better.
+func ResizeImpossible(err error) bool {
+	if !ResizeRefused(err) {
+		return false
+	}
+	return apierrors.IsInvalid(err) ||
+		apierrors.HasStatusCause(err, "NodeCapacity") || apierrors.HasStatusCause(err, "UnsupportedPlatform") ||
+		// Of the admission plugin NodeDeclaredFeatures, which names no cause.
+		strings.Contains(err.Error(), "pod update requires features")
 }

@@ -30,8 +30,11 @@ type verdict struct {
 	waiting  string
 	// after is when to look again although nothing happens to the pod; 0 if not needed.
 	after time.Duration
-	// infeasible is the node's refusal of a resize, if that is what stands against it.
+	// infeasible is why it will never be complete, if that is so: the node refuses a resize, or nobody can read the
+	// environment.
 	infeasible string
+	// needsDrain says that a container restarts only while the pod is out of traffic.
+	needsDrain bool
 }
 
 func waitFor(format string, args ...any) verdict {
@@ -43,12 +46,16 @@ var complete = verdict{complete: true}
 // judge says whether the written batches are complete (inplace-update 5.8b).
 func (r *record) judge(p *corev1.Pod, o Options, now time.Time) verdict {
 	report := agentReport(p)
+	images := r.judgeImages(p, report, now)
 	if r.UpdateEnvFromMetadata {
-		if v := r.judgeEnv(p, report); !v.complete {
+		v := r.judgeEnv(p, report)
+		if v.infeasible != "" && !images.complete {
+			return images
+		}
+		if !v.complete {
 			return v
 		}
 	}
-	images := r.judgeImages(p, report, now)
 	if r.UpdateResources && o.VerticalScaling {
 		v := r.judgeResources(p)
 		if v.infeasible != "" && !images.complete {
@@ -70,7 +77,12 @@ func (r *record) judgeEnv(p *corev1.Pod, report map[string]pub.RuntimeContainerM
 			continue
 		}
 		if known := r.EnvContainers != nil && r.newImageRuns(p, c); !known && !envHashMatches(p, c, report) {
-			return waitFor("container %s to run with the new environment from metadata", c.Name)
+			v := waitFor("container %s to run with the new environment from metadata", c.Name)
+			v.needsDrain = true
+			if why := envUnreadable(p, c, report); why != "" {
+				v.infeasible = fmt.Sprintf("the environment of container %s can't be read: %s", c.Name, why)
+			}
+			return v
 		}
 	}
 	return complete

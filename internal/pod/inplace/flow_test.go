@@ -295,6 +295,47 @@ func TestEnvFromMetadata(t *testing.T) {
 			t.Errorf("progress %+v", progress)
 		}
 	})
+	t.Run("environment that nobody can read", func(t *testing.T) {
+		w, edits := updating(t, allOn, tmpl("1"), tmpl("2"))
+		w.apply(edits, -1)
+		report := func(change func(*pub.RuntimeContainerMeta)) {
+			t.Helper()
+			var set pub.RuntimeContainerMetaSet
+			mustT(t, json.Unmarshal([]byte(w.pod.Annotations[pub.RuntimeContainersMetaKey]), &set))
+			for i := range set.Containers {
+				if set.Containers[i].Name == "app" {
+					change(&set.Containers[i])
+				}
+			}
+			text, err := json.Marshal(set)
+			mustT(t, err)
+			w.pod.Annotations[pub.RuntimeContainersMetaKey] = string(text)
+		}
+		look := func() Progress {
+			t.Helper()
+			progress, result := w.refresh("web-2", nil, allOn)
+			w.apply(result.Edits, -1)
+			return progress
+		}
+		report(func(m *pub.RuntimeContainerMeta) {
+			m.Hashes.ExtractedEnvFromMetadataHash, m.EnvUnreadable, m.ContainerID = 0, "no way", "containerd://of-before"
+		})
+		if p := look(); p.Done || p.Infeasible != "" {
+			t.Errorf("a report of another container: %+v", p)
+		}
+		report(func(m *pub.RuntimeContainerMeta) { m.ContainerID = statusOf(w.pod, "app").ContainerID })
+		if p := look(); p.Done || p.Infeasible != "the environment of container app can't be read: no way" {
+			t.Errorf("%+v", p)
+		}
+		wantGate(t, w, corev1.ConditionTrue) // it serves with what it has
+		report(func(m *pub.RuntimeContainerMeta) { m.EnvUnreadable = "" })
+		if p := look(); p.Done || p.Infeasible != "" {
+			t.Errorf("%+v", p)
+		}
+		wantGate(t, w, corev1.ConditionFalse) // only then the agent restarts containers
+		w.settle("web-2", nil, allOn)
+		wantGate(t, w, corev1.ConditionTrue)
+	})
 	t.Run("key removed", func(t *testing.T) {
 		w, edits := updating(t, allOn, tmpl("1"), tmpl(""))
 		w.apply(edits, -1)

@@ -42,6 +42,18 @@ func RunningEnvHash(c *corev1.Container, env map[string]string) uint64 {
 	return envHash(c, func(name string, _ source) string { return env[name] })
 }
 
+// FedEnv returns what the environment of container c would hold that is fed from the labels and annotations of pod p, by
+// name of the variable.
+func FedEnv(c *corev1.Container, p *corev1.Pod) map[string]string {
+	env := map[string]string{}
+	for i := range c.Env {
+		if source, ok := feeder(&c.Env[i]); ok {
+			env[c.Env[i].Name] = source.valueOn(p)
+		}
+	}
+	return env
+}
+
 // HasFedEnv says whether any environment variable of the container is fed from labels or annotations; without one its
 // hash does not depend on the pod.
 func HasFedEnv(c *corev1.Container) bool {
@@ -140,4 +152,14 @@ func envHashMatches(p *corev1.Pod, c *corev1.Container, report map[string]pub.Ru
 	return matchesReport(p, c.Name, report, func(h pub.RuntimeContainerHashes) bool {
 		return h.ExtractedEnvFromMetadataHash == EnvHash(c, p)
 	})
+}
+
+// envUnreadable returns why the agent can't tell the environment of the very container that the status shows; empty if it
+// can, or may yet.
+func envUnreadable(p *corev1.Pod, c *corev1.Container, report map[string]pub.RuntimeContainerMeta) string {
+	meta, status := report[c.Name], statusOf(p, c.Name)
+	if status == nil || meta.ContainerID != status.ContainerID {
+		return ""
+	}
+	return meta.EnvUnreadable
 }

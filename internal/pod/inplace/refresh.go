@@ -29,7 +29,8 @@ type Progress struct {
 	Waiting string
 	// RequeueAfter is when to look again although nothing happens to the pod; 0 if not needed.
 	RequeueAfter time.Duration
-	// Infeasible is set when the node can't give the resources asked for: recreate the pod, or report it.
+	// Infeasible is set when the node can't give the resources asked for, or can't read the environment that was: recreate
+	// the pod, or report it.
 	Infeasible string
 }
 
@@ -109,8 +110,12 @@ func refreshWritten(p *corev1.Pod, rec *record, o Options, now time.Time) (Progr
 	if !v.complete {
 		progress := Progress{Waiting: v.waiting, RequeueAfter: v.after, Infeasible: v.infeasible}
 		if v.infeasible != "" {
-			// Nothing will restart: the pod serves with the resources it has.
+			// Nothing will restart: the pod serves with the resources and the environment that it has.
 			progress.Edits = openGate(p, now)
+		} else if v.needsDrain && pod.HasGate(p, pub.InPlaceUpdateReady) && !pod.ConditionIs(p, pub.InPlaceUpdateReady, corev1.ConditionFalse) {
+			drained := p.DeepCopy()
+			pod.BlockUpdateGate(drained, now)
+			progress.Edits = []pod.Edit{{Subresource: pod.Status, Pod: drained}}
 		}
 		return progress, nil
 	}

@@ -153,12 +153,15 @@ func next(p *corev1.Pod, l *pub.Lifecycle, in Input) (State, *Wait) {
 	return state, nil
 }
 
-// afterUpdate returns where a pod goes whose in-place update is complete or was called off.
+// afterUpdate returns where a pod goes whose in-place update is complete or was called off, and what it waits for there.
 func afterUpdate(p *corev1.Pod, l *pub.Lifecycle) (State, *Wait) {
-	if l != nil && !AllHooked(l.InPlaceUpdate, p) {
-		return Updated, nil
+	switch {
+	case l == nil || AllHooked(l.InPlaceUpdate, p):
+		return serve(p, l)
+	case l.InPlaceUpdate == nil:
+		return Updated, nil // by way of Updated all the same (pod-lifecycle 5.3)
 	}
-	return serve(p, l)
+	return Updated, unmet("inPlaceUpdate", "serve again", missing(l.InPlaceUpdate, p))
 }
 
 // serve returns Normal, or PreparingNormal for a pod that was updated before it was ever admitted.

@@ -157,6 +157,9 @@ func (a *agent) start(change ...options) {
 	})
 }
 
+// live is the URL that the kubelet asks whether to end the agent.
+func (a *agent) live() string { return strings.Replace(a.health, "/healthz", "/livez", 1) }
+
 // healthy waits until the agent says that it is.
 func (a *agent) healthy() *agent {
 	a.w.Helper()

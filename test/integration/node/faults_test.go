@@ -65,7 +65,28 @@ func TestHealth(t *testing.T) {
 		a.gate.answers(withoutNodeImages(a.gate))
 		a.start()
 		unhealthy(w, a, "check nodeImageInformerSynced failed, err: ")
+		if code, text := body(a.live()); code != http.StatusOK {
+			t.Errorf("ending it would not help, but it says %d %s", code, text)
+		}
 		a.gate.answers(nil)
+		a.healthy() // the same process
+	})
+	t.Run("a runtime that hangs", func(t *testing.T) {
+		w := &world{T: t, WithWatch: w.WithWatch, ctx: t.Context(), namespace: w.namespace}
+		var hangs atomic.Bool
+		a := w.startAgent(freeNode(t), &fakecri.Server{OnVersion: func(ctx context.Context) error {
+			if hangs.Load() {
+				<-ctx.Done()
+			}
+			return ctx.Err()
+		}}).healthy()
+		hangs.Store(true)
+		unhealthy(w, a, "check containerRuntime failed, err: ", "does not answer")
+		if code, text := body(a.live()); code != http.StatusOK {
+			t.Errorf("ending it would not help, but it says %d %s", code, text)
+		}
+		hangs.Store(false)
+		a.healthy()
 	})
 	t.Run("nobody at the socket", func(t *testing.T) {
 		w := &world{T: t, WithWatch: w.WithWatch, ctx: t.Context(), namespace: w.namespace}
@@ -75,6 +96,9 @@ func TestHealth(t *testing.T) {
 		a.gate = newGate(w)
 		a.start()
 		unhealthy(w, a, "check containerRuntime failed, err: ", a.socket(), "CRI v1")
+		if code, text := body(a.live()); code != http.StatusOK {
+			t.Errorf("ending it would not help, but it says %d %s", code, text)
+		}
 		w.eventually("the node tells", func() error {
 			return w.event("Node/"+a.node, "kruise-daemon ContainerRuntimeUnreachable", a.node)
 		})
@@ -226,7 +250,9 @@ func TestPullFaults(t *testing.T) {
 		"private": {"reg.example.com/private:1", "authorization failed"},
 	} {
 		job := w.pullJob(name, tc.image, nodeName)
-		job.Spec.PullPolicy.TimeoutSeconds = new(int32(1))
+		if name == "hangs" {
+			job.Spec.PullPolicy.TimeoutSeconds = new(int32(1))
+		}
 		job.Spec.PullSecrets = []string{"wrong"}
 		w.must(w.Create(w.ctx, job))
 		if st := w.ended(job); st.Failed != 1 {

@@ -27,7 +27,7 @@ import (
 	"kruise.io/kruise/test/lab"
 )
 
-const nodes = 24
+const nodes = 30
 
 var (
 	shared  *cluster.Cluster

@@ -36,6 +36,10 @@ type Server struct {
 	// OnList and OnStatus let listing containers, and telling of one, fail.
 	OnList   func() error
 	OnStatus func(id string) error
+	// OnVersion lets asking whether the runtime is there fail, or hang until the caller gives up.
+	OnVersion func(context.Context) error
+	// Info is what ContainerStatus tells of a container if asked for more, by ID; none for what is missing here.
+	Info map[string]string
 	// NoCRI makes ImageFsInfo answer Unimplemented, as a runtime without CRI v1 does.
 	NoCRI bool
 
@@ -180,7 +184,12 @@ func (s *Server) Exit(id string) {
 }
 
 // Version implements the RuntimeService.
-func (s *Server) Version(context.Context, *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
+func (s *Server) Version(ctx context.Context, _ *runtimeapi.VersionRequest) (*runtimeapi.VersionResponse, error) {
+	if s.OnVersion != nil {
+		if err := s.OnVersion(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return &runtimeapi.VersionResponse{Version: "0.1.0", RuntimeName: s.Name, RuntimeVersion: "1", RuntimeApiVersion: "v1"}, nil
 }
 
@@ -256,7 +265,11 @@ func (s *Server) ContainerStatus(_ context.Context, r *runtimeapi.ContainerStatu
 	if !ok {
 		return nil, status.Error(codes.NotFound, r.ContainerId)
 	}
-	return &runtimeapi.ContainerStatusResponse{Status: &runtimeapi.ContainerStatus{Id: st.Id, Labels: st.Labels, Annotations: st.Annotations,
+	info := map[string]string{}
+	if text := s.Info[r.ContainerId]; r.Verbose && text != "" {
+		info["info"] = text
+	}
+	return &runtimeapi.ContainerStatusResponse{Info: info, Status: &runtimeapi.ContainerStatus{Id: st.Id, Labels: st.Labels, Annotations: st.Annotations,
 		CreatedAt: st.CreatedAt, StartedAt: st.StartedAt, FinishedAt: st.FinishedAt, State: st.State, Metadata: st.Metadata, Image: st.Image, ImageRef: st.ImageRef}}, nil
 }
 
