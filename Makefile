@@ -41,9 +41,10 @@ bin/helm: tools/go.mod
 	@touch $@
 
 .PHONY: chart
-chart: bin/helm ## Check the Helm chart: lint it and render it (installing it is among the tests).
-	@bin/helm lint --quiet charts/kruise
+chart: bin/helm ## Check the Helm charts: lint and render them (installing them is among the tests).
+	@bin/helm lint --quiet charts/kruise charts/kruise-crds
 	@bin/helm template kruise charts/kruise >/dev/null
+	@bin/helm template kruise-crds charts/kruise-crds >/dev/null
 
 .PHONY: images
 images: ## Build the container images into bin/images/*.tar. PLATFORMS=linux/amd64 builds for one platform only.

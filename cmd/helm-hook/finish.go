@@ -29,6 +29,9 @@ func holding(ctx context.Context, at *apiserver, resource, finalizer string) ([]
 	for token := ""; ; {
 		items, next, err := at.page(ctx, "/apis/apps.kruise.io/v1beta1/"+resource, token)
 		switch {
+		case token != "" && answered(err, http.StatusGone):
+			out, token = nil, "" // the list is too old to go on with
+			continue
 		case answered(err, http.StatusNotFound):
 			return nil, nil
 		case err != nil:

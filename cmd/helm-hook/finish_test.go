@@ -119,3 +119,29 @@ func TestPreflight(t *testing.T) {
 		t.Errorf("when nobody is asked: %v", err)
 	}
 }
+
+// TestHoldingAnew: a list that is too old to go on with is read again from its start, and nothing is in it twice.
+func TestHoldingAnew(t *testing.T) {
+	t.Parallel()
+	held := func(name string) string {
+		return fmt.Sprintf(`{"metadata":{"namespace":"shop","name":%q,"finalizers":["f"]}}`, name)
+	}
+	expired := false
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch token := r.URL.Query().Get("continue"); {
+		case token == "":
+			_, _ = fmt.Fprintf(w, `{"metadata":{"continue":"t"},"items":[%s]}`, held("one"))
+		case !expired:
+			expired = true
+			w.WriteHeader(http.StatusGone)
+			_, _ = w.Write([]byte(`{"code":410,"message":"The provided continue parameter is too old"}`))
+		default:
+			_, _ = fmt.Fprintf(w, `{"items":[%s]}`, held("two"))
+		}
+	}))
+	t.Cleanup(s.Close)
+	got, err := holding(t.Context(), &apiserver{server: s.URL}, "imagepulljobs", "f")
+	if err != nil || len(got) != 2 || got[0].Metadata.Name != "one" || got[1].Metadata.Name != "two" || !expired {
+		t.Errorf("%+v, %v", got, err)
+	}
+}

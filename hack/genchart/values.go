@@ -132,10 +132,10 @@ func (v *value) schema() map[string]any {
 }
 
 // writeSchema writes values.schema.json, which refuses names that values.yaml does not have.
-func writeSchema(v *value) error {
+func writeSchema(dir string, v *value) error {
 	s := v.schema()
 	s["$schema"] = "http://json-schema.org/draft-07/schema#"
-	s["title"] = "Values of the Kruise chart"
+	s["title"] = "Values of the chart " + filepath.Base(dir)
 	s["properties"].(map[string]any)["global"] = map[string]any{
 		"type": "object", "description": "Values shared by charts that contain this one; not used here.",
 	}
@@ -143,7 +143,7 @@ func writeSchema(v *value) error {
 	if err != nil {
 		return err
 	}
-	return write(filepath.Join(chart, "values.schema.json"), append(content, '\n'))
+	return write(filepath.Join(dir, "values.schema.json"), append(content, '\n'))
 }
 
 // rows writes a line of the table for each value that can be set.

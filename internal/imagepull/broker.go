@@ -9,11 +9,9 @@ import (
 	"net/http"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
-	"golang.org/x/time/rate"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,14 +23,15 @@ import (
 	"kruise.io/kruise/internal/imagepull/reference"
 )
 
-// Limits of the broker for each node (security 5.3.2).
+// Limits of the broker for each node (security 5.3.2), and for each address from which unknown tokens come.
 const (
 	brokerRate  = 5 // per second
 	brokerBurst = 20
 )
 
 // Broker answers the agents that are about to pull an image with what the jobs behind the task log in with (security
-// 5.3.2). It is told nothing but a node's own token and remembers nothing of what it answers.
+// 5.3.2). It is told nothing but a node's own token and remembers nothing of what it answers, only whose a token
+// is for half a minute.
 type Broker struct {
 	// Live reads from the apiserver: what an agent has just seen must not be older here.
 	Live client.Reader
@@ -43,9 +42,18 @@ type Broker struct {
 	// SecretTypes are those that jobs may name (--pull-secret-types).
 	SecretTypes []string
 	Log         logr.Logger
+	// Now is the clock; nil for the real one.
+	Now func() time.Time
 
-	mu       sync.Mutex
-	limiters map[string]*rate.Limiter
+	tokens           knownTokens
+	nodes, strangers limits
+}
+
+func (b *Broker) now() time.Time {
+	if b.Now != nil {
+		return b.Now()
+	}
+	return time.Now()
 }
 
 // refused is an answer without credentials. Its sender is told nothing but the status.
@@ -77,12 +85,16 @@ func (b *Broker) answer(ctx context.Context, r *http.Request) (*credentials.Answ
 	if r.Method != http.MethodPost {
 		return nil, refused{http.StatusMethodNotAllowed, fmt.Errorf("method %s", r.Method)}
 	}
-	node, err := b.authenticate(ctx, r)
+	who, err := b.authenticate(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if !b.limiter(node).Allow() {
+	node := who.node
+	if !b.nodes.allow(node, b.now()) {
 		return nil, refused{http.StatusTooManyRequests, fmt.Errorf("node %s asks too often", node)}
+	}
+	if err := b.lives(ctx, who); err != nil {
+		return nil, err
 	}
 	var ask credentials.Request
 	if json.NewDecoder(r.Body).Decode(&ask) != nil {
@@ -96,23 +108,38 @@ func (b *Broker) answer(ctx context.Context, r *http.Request) (*credentials.Answ
 	return b.collect(ctx, image.Name, owners)
 }
 
-// authenticate returns the node of the agent that asks: the token must be for us, of the agents' account, and bound to a
-// pod that lives on the node it tells.
-func (b *Broker) authenticate(ctx context.Context, r *http.Request) (node string, err error) {
+// authenticate returns the agent that asks: the token must be for us, of the agents' account, and bound to a pod on a node.
+// Who sends tokens that nobody has vouched for yet has the apiserver asked about a few of them only.
+func (b *Broker) authenticate(ctx context.Context, r *http.Request) (agent, error) {
 	token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !ok || token == "" {
-		return "", refused{http.StatusUnauthorized, fmt.Errorf("no token")}
+		return agent{}, refused{http.StatusUnauthorized, fmt.Errorf("no token")}
 	}
+	if known, ok := b.tokens.get(token, b.now()); ok {
+		return known, nil
+	}
+	if from := sender(r.RemoteAddr); !b.strangers.allow(from, b.now()) {
+		return agent{}, refused{http.StatusTooManyRequests, fmt.Errorf("%s sends too many tokens", from)}
+	}
+	who, err := b.review(ctx, token)
+	if err == nil {
+		b.tokens.put(token, who, b.now())
+	}
+	return who, err
+}
+
+// review asks the apiserver whose token it is.
+func (b *Broker) review(ctx context.Context, token string) (agent, error) {
 	review := &authenticationv1.TokenReview{Spec: authenticationv1.TokenReviewSpec{Token: token, Audiences: []string{credentials.BrokerAudience}}}
 	if err := b.Reviews.Create(ctx, review); err != nil {
-		return "", fmt.Errorf("asking whose token it is: %w", err)
+		return agent{}, fmt.Errorf("asking whose token it is: %w", err)
 	}
 	if !review.Status.Authenticated || !slices.Contains(review.Status.Audiences, credentials.BrokerAudience) {
-		return "", refused{http.StatusUnauthorized, fmt.Errorf("the token is not valid for %s", credentials.BrokerAudience)}
+		return agent{}, refused{http.StatusUnauthorized, fmt.Errorf("the token is not valid for %s", credentials.BrokerAudience)}
 	}
 	user := review.Status.User
 	if user.Username != "system:serviceaccount:"+b.Namespace+":"+b.Account {
-		return "", refused{http.StatusForbidden, fmt.Errorf("%s is no agent", user.Username)}
+		return agent{}, refused{http.StatusForbidden, fmt.Errorf("%s is no agent", user.Username)}
 	}
 	extra := func(key string) string {
 		if v := user.Extra["authentication.kubernetes.io/"+key]; len(v) == 1 {
@@ -120,19 +147,24 @@ func (b *Broker) authenticate(ctx context.Context, r *http.Request) (node string
 		}
 		return ""
 	}
-	name, uid, node := extra("pod-name"), extra("pod-uid"), extra("node-name")
-	if name == "" || uid == "" || node == "" {
-		return "", refused{http.StatusForbidden, fmt.Errorf("the token is not bound to a pod and a node")}
+	who := agent{pod: extra("pod-name"), uid: extra("pod-uid"), node: extra("node-name")}
+	if who.pod == "" || who.uid == "" || who.node == "" {
+		return agent{}, refused{http.StatusForbidden, fmt.Errorf("the token is not bound to a pod and a node")}
 	}
+	return who, nil
+}
+
+// lives refuses an agent whose pod is not on its node any more.
+func (b *Broker) lives(ctx context.Context, who agent) error {
 	pod := &corev1.Pod{}
-	if err := b.Live.Get(ctx, types.NamespacedName{Namespace: b.Namespace, Name: name}, pod); client.IgnoreNotFound(err) != nil {
-		return "", fmt.Errorf("reading the agent's pod %s: %w", name, err)
+	if err := b.Live.Get(ctx, types.NamespacedName{Namespace: b.Namespace, Name: who.pod}, pod); client.IgnoreNotFound(err) != nil {
+		return fmt.Errorf("reading the agent's pod %s: %w", who.pod, err)
 	}
-	if string(pod.UID) != uid || pod.Spec.NodeName != node || pod.DeletionTimestamp != nil ||
+	if string(pod.UID) != who.uid || pod.Spec.NodeName != who.node || pod.DeletionTimestamp != nil ||
 		pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {
-		return "", refused{http.StatusForbidden, fmt.Errorf("pod %s does not live on node %s", name, node)}
+		return refused{http.StatusForbidden, fmt.Errorf("pod %s does not live on node %s", who.pod, who.node)}
 	}
-	return node, nil
+	return nil
 }
 
 // owners returns the jobs that own the unfinished task of an image on a node.
@@ -187,27 +219,4 @@ func (b *Broker) collect(ctx context.Context, image string, owners []corev1.Obje
 		}
 	}
 	return answer, nil
-}
-
-// limiter returns that of a node. Nodes are authenticated, so there are not many; those at rest are forgotten.
-func (b *Broker) limiter(node string) *rate.Limiter {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.limiters == nil {
-		b.limiters = map[string]*rate.Limiter{}
-	}
-	if len(b.limiters) > 1000 {
-		now := time.Now()
-		for name, l := range b.limiters {
-			if l.TokensAt(now) >= brokerBurst {
-				delete(b.limiters, name)
-			}
-		}
-	}
-	l := b.limiters[node]
-	if l == nil {
-		l = rate.NewLimiter(brokerRate, brokerBurst)
-		b.limiters[node] = l
-	}
-	return l
 }

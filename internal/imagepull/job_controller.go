@@ -49,13 +49,16 @@ func SetupJobs(mgr manager.Manager, c Config) error {
 	if err := mgr.Add(&Janitor{c}); err != nil {
 		return err
 	}
-	return ctrl.NewControllerManagedBy(mgr).
+	b := ctrl.NewControllerManagedBy(mgr).
 		Named("imagepulljob-controller").
 		For(&appsv1beta1.ImagePullJob{}, builder.WithPredicates(jobMatters())).
 		Watches(&appsv1beta1.NodeImage{}, &nodeImageEvents{reader: c.Plain}).
 		Watches(&corev1.Pod{}, &podEvents{reader: c.Plain}).
-		WithOptions(controller.Options{MaxConcurrentReconciles: max(1, c.Workers), RateLimiter: c.RateLimiter}).
-		Complete(r)
+		WithOptions(controller.Options{MaxConcurrentReconciles: max(1, c.Workers), RateLimiter: c.RateLimiter})
+	if c.WatchSecrets && !c.Broker {
+		b = b.WatchesRawSource(r.watchSecrets(mgr))
+	}
+	return b.Complete(r)
 }
 
 func newJobs(c Config) *jobs { return &jobs{Config: c, secrets: secretKeeper{Config: c}} }

@@ -24,8 +24,8 @@ import (
 	"kruise.io/kruise/internal/imagepull/reference"
 )
 
-// secretPeriod is how long pull secrets of a job are not read again: the manager may get, but not watch, the secrets of
-// users (security 5.1).
+// secretPeriod is how long pull secrets of a job are not read again: unless Config.WatchSecrets is set, the manager may
+// get, but not watch, the secrets of users (security 5.1).
 const secretPeriod = 5 * time.Minute
 
 // secretKeeper copies pull secrets to where agents may read them. What it remembers only saves reads.
@@ -85,6 +85,13 @@ func (k *secretKeeper) sync(ctx context.Context, job *appsv1beta1.ImagePullJob) 
 	}
 	k.known[job.UID] = synced
 	return synced, nil
+}
+
+// forget has the secrets of a job read again at its next turn.
+func (k *secretKeeper) forget(job types.UID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	delete(k.known, job)
 }
 
 // quiet keeps the client library from logging the secrets that it reads and writes (security 5.11).

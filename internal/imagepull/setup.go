@@ -45,6 +45,10 @@ type Config struct {
 	SecretTypes []string
 	// ReduceSecrets leaves of a copy only the registries that the images of its jobs come from (--pull-secret-reduce).
 	ReduceSecrets bool
+	// WatchSecrets has copies follow their sources at once, at the price of the right to list and watch all secrets
+	// (--watch-pull-secrets); Namespace is the only one that is looked at, empty for all.
+	WatchSecrets bool
+	Namespace    string
 	// Broker: nothing is copied, agents ask a Broker (--secret-delivery=broker).
 	Broker bool
 	// MaxActivePulls bounds the unfinished tasks of all jobs on all nodes; 0 for no bound (--max-active-pulls).

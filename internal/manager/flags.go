@@ -188,6 +188,7 @@ func (f *Flags) register() {
 	fs.IntVar(&o.RateLimiter.BucketSize, "rate-limiter-bucket-size", o.RateLimiter.BucketSize, "Burst of retries over all items of a controller.")
 	fs.DurationVar(&o.NodeImageCreationDelay, "nodeimage-creation-delay", o.NodeImageCreationDelay, "Time between a node becoming ready and its NodeImage.")
 	fs.StringSliceVar(&o.PullSecretTypes, "pull-secret-types", o.PullSecretTypes, "Types of pull secrets that are copied for the node agents; * copies all.")
+	fs.BoolVar(&o.WatchPullSecrets, "watch-pull-secrets", false, "Copy pull secrets of running jobs again as soon as they change instead of within 5 minutes. Takes the right to list and watch all secrets.")
 	fs.BoolVar(&o.PullSecretReduce, "pull-secret-reduce", false, "Leave of a copied pull secret only the registries that the images of its jobs come from.")
 	fs.StringVar(&o.SecretDelivery, "secret-delivery", o.SecretDelivery, "How node agents get pull secrets: namespace copies them, broker has agents ask for what one image needs. The same as the agents'.")
 	fs.StringVar(&o.DaemonNamespace, "daemon-namespace", "", "Namespace of the node agents; empty means the manager's own. Only with --secret-delivery=broker.")

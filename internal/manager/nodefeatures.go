@@ -85,6 +85,8 @@ func imagePullConfig(d *Deps) imagepull.Config {
 		ConfigNamespace:  d.Options.DaemonConfigNamespace,
 		SecretTypes:      d.Options.PullSecretTypes,
 		ReduceSecrets:    d.Options.PullSecretReduce,
+		WatchSecrets:     d.Options.WatchPullSecrets,
+		Namespace:        d.Options.Namespace,
 		Broker:           d.Options.brokers(),
 		MaxActivePulls:   d.Options.MaxActivePulls,
 	}
@@ -128,7 +130,8 @@ func containerRecreateFeature() Feature {
 		},
 		Webhooks: func(d *Deps) map[string]http.Handler {
 			return map[string]http.Handler{
-				"/mutate-apps-kruise-io-containerrecreaterequest": Admission(d.Delegation.Wrap(&crradmission.Handler{
+				"/mutate-apps-kruise-io-containerrecreaterequest": Admission(&crradmission.Mutator{Reader: d.Live}),
+				"/validate-apps-kruise-io-containerrecreaterequest": Admission(d.Delegation.Wrap(&crradmission.Validator{
 					Daemon: d.Gates.Enabled(gates.KruiseDaemon), Reader: d.Live,
 				})),
 			}

@@ -90,6 +90,8 @@ type Options struct {
 	PullSecretTypes []string
 	// PullSecretReduce leaves of a copy only the registries that the images of its jobs come from.
 	PullSecretReduce bool
+	// WatchPullSecrets has copies of pull secrets follow their sources at once; it takes list and watch of all secrets.
+	WatchPullSecrets bool
 	// SecretDelivery is how agents get pull secrets: "namespace", as copies, or "broker" (security 5.3).
 	SecretDelivery string
 	// DaemonNamespace is the agents' namespace; empty means the manager's own.

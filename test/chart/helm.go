@@ -64,6 +64,9 @@ func Dir() string {
 
 var looked sync.Once
 
+// CRDs is the chart of the CustomResourceDefinitions.
+func CRDs() string { return filepath.Join(filepath.Dir(Dir()), "kruise-crds") }
+
 // Template renders the chart without a cluster.
 func Template(ctx context.Context, args ...string) (Objects, error) {
 	text, _, err := Helm(ctx, "/dev/null", append([]string{"template", Release, Dir()}, args...)...)

@@ -36,7 +36,7 @@ func render(t *testing.T, args ...string) Objects {
 // TestLint runs Helm's own checks.
 func TestLint(t *testing.T) {
 	t.Parallel()
-	if _, _, err := Helm(t.Context(), "/dev/null", "lint", "--strict", Dir()); err != nil {
+	if _, _, err := Helm(t.Context(), "/dev/null", "lint", "--strict", Dir(), CRDs()); err != nil {
 		t.Error(err)
 	}
 }
@@ -463,5 +463,53 @@ func TestHardened(t *testing.T) {
 	}
 	if o["ClusterRole/aggregate-kruise-edit-exec"] != nil {
 		t.Error("edit may write kinds that run commands")
+	}
+}
+
+// TestCRDChart: the chart of CRDs has the same ones as the other chart, and they always survive it (platform W19).
+func TestCRDChart(t *testing.T) {
+	t.Parallel()
+	values := []string{"--set", `installation.namespace=mine,externalCerts.annotations.injector=ours,certManager.enabled=true`}
+	text, _, err := Helm(t.Context(), "/dev/null", append([]string{"template", Release, CRDs()}, values...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := render(t, values...)
+	for key, u := range want {
+		if u.GetKind() != "CustomResourceDefinition" {
+			delete(want, key)
+			continue
+		}
+		labels := u.GetLabels()
+		labels["helm.sh/chart"] = strings.Replace(labels["helm.sh/chart"], "kruise-", "kruise-crds-", 1)
+		u.SetLabels(labels)
+	}
+	if diff := cmp.Diff(want.All(), got.All()); diff != "" || len(got) < 18 {
+		t.Errorf("%d CRDs (- chart kruise, + chart kruise-crds):\n%s", len(got), diff)
+	}
+	for key, u := range got {
+		if u.GetAnnotations()["helm.sh/resource-policy"] != "keep" {
+			t.Errorf("%s goes with its release", key)
+		}
+	}
+}
+
+// TestWatchPullSecrets: the right to watch all secrets comes with the value or the profile that wants it, never without
+// copies (security 5.1).
+func TestWatchPullSecrets(t *testing.T) {
+	t.Parallel()
+	for set, want := range map[string]bool{
+		"": false, "securityProfile=compat": true, "securityProfile=compat,manager.watchPullSecrets=false": false,
+		"manager.watchPullSecrets=true": true, "manager.watchPullSecrets=true,featureGates=": false, "manager.watchPullSecrets=true,secretDelivery=broker": false,
+	} {
+		o := render(t, "--set", "crds.managed=false", "--set", set)
+		role, binding := o["ClusterRole/kruise-manager-pullsecret-watch-role"], o["ClusterRoleBinding/kruise-manager-pullsecret-watch-rolebinding"]
+		if flag := strings.Contains(o.Text(deployment), "--watch-pull-secrets"); flag != want || (role != nil) != want || (binding != nil) != want {
+			t.Errorf("%q: flag %t, role %t, binding %t", set, flag, role != nil, binding != nil)
+		}
 	}
 }

@@ -61,6 +61,7 @@ var effects = map[string]effect{
 	"manager.healthProbe.port":                    {"8001", deployment, "--health-probe-addr=:8001"},
 	"manager.enablePprof":                         {"false", deployment, "--enable-pprof=false"},
 	"manager.pprofAddr":                           {"localhost:1", deployment, "--pprof-addr=localhost:1"},
+	"manager.watchPullSecrets":                    {"true", deployment, "--watch-pull-secrets"},
 	"manager.resyncPeriod":                        {"5m", deployment, "--sync-period=5m"},
 	"manager.resources":                           {`{"limits":{"memory":"1Gi"}}`, deployment, "memory: 1Gi"},
 	"manager.separateControllers.enabled":         {"true", deployment, "--enable-controllers=false"},

@@ -53,6 +53,12 @@ AllBeta, those over defaults (files/gates.yaml), and gates that need others foll
 {{- define "kruise.secretDelivery" -}}
 {{- .Values.secretDelivery | default (eq .Values.securityProfile "hardened" | ternary "broker" "namespace") }}
 {{- end }}
+{{- /* kruise.watchPullSecrets: of no use without copies. */}}
+{{- define "kruise.watchPullSecrets" -}}
+{{- if and (include "kruise.gate" (dict "root" . "gate" "ImagePullJobGate")) (eq (include "kruise.secretDelivery" .) "namespace") }}
+{{- include "kruise.by" (dict "root" . "value" .Values.manager.watchPullSecrets "profiles" (list "compat")) }}
+{{- end }}
+{{- end }}
 {{- define "kruise.networkPolicy" -}}
 {{- include "kruise.by" (dict "root" . "value" .Values.networkPolicy.enabled "profiles" (list "standard" "hardened")) }}
 {{- end }}
@@ -69,6 +75,7 @@ AllBeta, those over defaults (files/gates.yaml), and gates that need others foll
 {{- else if eq .when "metrics.secure" }}{{- include "kruise.metricsSecure" .root }}
 {{- else if eq .when "delegatedCapabilityCheck" }}{{- if ne (include "kruise.delegatedCheck" .root) "Off" }}true{{- end }}
 {{- else if eq .when "secretDelivery.namespace" }}{{- if eq (include "kruise.secretDelivery" .root) "namespace" }}true{{- end }}
+{{- else if eq .when "manager.watchPullSecrets" }}{{- include "kruise.watchPullSecrets" .root }}
 {{- else if eq .when "secretDelivery.broker" }}{{- if eq (include "kruise.secretDelivery" .root) "broker" }}{{- include "kruise.gate" (dict "root" .root "gate" "ImagePullJobGate") }}{{- end }}
 {{- else if eq .when "manager.separateControllers" }}{{- if .root.Values.manager.separateControllers.enabled }}true{{- end }}
 {{- else if eq .when "rbac.legacyAggregation" }}{{- include "kruise.legacyAggregation" .root }}

@@ -1,11 +1,3 @@
-{{- define "kruise.labels" -}}
-app.kubernetes.io/name: kruise
-app.kubernetes.io/instance: {{ .Release.Name | quote }}
-app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .Release.Service }}
-helm.sh/chart: {{ .Chart.Name }}-{{ .Chart.Version | replace "+" "_" }}
-{{- end }}
-
 {{- define "kruise.namespace" -}}{{ .Values.installation.namespace }}{{- end }}
 {{- define "kruise.daemonNamespace" -}}{{ .Values.daemon.namespace | default .Values.installation.namespace }}{{- end }}
 
@@ -68,13 +60,4 @@ tolerations: {{- toYaml . | nindent 0 }}
 {{- with $affinity }}
 nodeAffinity: {{- toYaml . | nindent 2 }}
 {{- end }}
-{{- end }}
-
-{{- /* Annotations for whoever injects the CA into webhook configurations and CRDs. */}}
-{{- define "kruise.injectionAnnotations" -}}
-{{- $annotations := deepCopy (.Values.externalCerts.annotations | default dict) }}
-{{- if .Values.certManager.enabled }}
-{{- $_ := set $annotations "cert-manager.io/inject-ca-from" (printf "%s/kruise-serving-cert" .Values.installation.namespace) }}
-{{- end }}
-{{- with $annotations }}{{ toYaml . }}{{- end }}
 {{- end }}

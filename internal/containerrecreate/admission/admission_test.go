@@ -37,6 +37,7 @@ func runningPod(edit func(*corev1.Pod)) *corev1.Pod {
 	return p
 }
 
+// create sends a request through both webhooks.
 func create(t *testing.T, daemon bool, version, spec string, p *corev1.Pod, node *corev1.Node) (admission.Response, *appsv1beta1.ContainerRecreateRequest) {
 	t.Helper()
 	scheme := runtime.NewScheme()
@@ -51,15 +52,24 @@ func create(t *testing.T, daemon bool, version, spec string, p *corev1.Pod, node
 		b = b.WithObjects(node)
 	}
 	raw := `{"metadata":{"name":"r","namespace":"ns"},"spec":{` + spec + `}}`
-	h := &Handler{Daemon: daemon, Reader: b.Build()}
-	resp := h.Handle(context.Background(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+	req := admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 		Operation: admissionv1.Create, Namespace: "ns", Name: "r",
 		Kind:   metav1.GroupVersionKind{Group: "apps.kruise.io", Version: version, Kind: "ContainerRecreateRequest"},
 		Object: runtime.RawExtension{Raw: []byte(raw)},
-	}})
+	}}
+	reader := b.Build()
+	resp := (&Mutator{Reader: reader}).Handle(context.Background(), req)
 	if !resp.Allowed {
 		return resp, nil
 	}
+	crr, out := apply(t, version, resp, raw)
+	req.Object.Raw = out
+	return (&Validator{Daemon: daemon, Reader: reader}).Handle(context.Background(), req), crr
+}
+
+// apply returns what is left of raw after a mutation.
+func apply(t *testing.T, version string, resp admission.Response, raw string) (*appsv1beta1.ContainerRecreateRequest, []byte) {
+	t.Helper()
 	operations, err := json.Marshal(resp.Patches)
 	if err != nil {
 		t.Fatal(err)
@@ -72,11 +82,11 @@ func create(t *testing.T, daemon bool, version, spec string, p *corev1.Pod, node
 	if err != nil {
 		t.Fatal(err)
 	}
-	crr, err := decode(out)
+	crr, err := decode(version, out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return resp, crr
+	return crr, out
 }
 
 func node(labels map[string]string) *corev1.Node {
@@ -170,7 +180,7 @@ func TestUpdate(t *testing.T) {
 			strings.Replace(old, `"name":"r"`, `"name":"r","annotations":{"a":"b"}`, 1):              200,
 			strings.Replace(old, `"name":"r"`, `"deletionTimestamp":"2026-01-01T00:00:00Z"`, 1) + "": 200,
 		} {
-			h := &Handler{}
+			h := &Validator{}
 			resp := h.Handle(context.Background(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
 				Operation: admissionv1.Update, Kind: metav1.GroupVersionKind{Version: "v1alpha1"},
 				Object: runtime.RawExtension{Raw: []byte(updated)}, OldObject: runtime.RawExtension{Raw: []byte(old)},
@@ -180,4 +190,50 @@ func TestUpdate(t *testing.T) {
 			}
 		}
 	})
+}
+
+// What reaches storage without the mutating webhook, or was changed after it, is refused (platform W15).
+func TestUnfilled(t *testing.T) {
+	filled := func(edit func(*appsv1beta1.ContainerRecreateRequest)) []byte {
+		_, crr := create(t, true, "v1beta1", app, runningPod(nil), node(nil))
+		crr.Namespace, crr.Name = "ns", "r"
+		edit(crr)
+		raw, err := json.Marshal(crr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return raw
+	}
+	scheme := runtime.NewScheme()
+	if err := clientscheme.AddToScheme(scheme); err != nil {
+		t.Fatal(err)
+	}
+	v := &Validator{Daemon: true, Reader: fake.NewClientBuilder().WithScheme(scheme).WithObjects(runningPod(nil), node(nil)).Build()}
+	for name, tc := range map[string]struct {
+		edit func(*appsv1beta1.ContainerRecreateRequest)
+		say  string
+	}{
+		"as filled in": {func(*appsv1beta1.ContainerRecreateRequest) {}, ""},
+		"a restart since": {func(c *appsv1beta1.ContainerRecreateRequest) {
+			c.Spec.Containers[0].StatusContext.ContainerID = "containerd://Z"
+		}, ""},
+		"no strategy":              {func(c *appsv1beta1.ContainerRecreateRequest) { c.Spec.Strategy = nil }, "spec.strategy is missing"},
+		"no labels":                {func(c *appsv1beta1.ContainerRecreateRequest) { c.Labels = nil }, `label crr.apps.kruise.io/active must be "true"`},
+		"another node":             {func(c *appsv1beta1.ContainerRecreateRequest) { c.Labels["crr.apps.kruise.io/node-name"] = "m" }, `node-name must be "n"`},
+		"another pod":              {func(c *appsv1beta1.ContainerRecreateRequest) { c.Labels["crr.apps.kruise.io/pod-uid"] = "x" }, `pod-uid must be "p-uid"`},
+		"S_security_19/no context": {func(c *appsv1beta1.ContainerRecreateRequest) { c.Spec.Containers[0].StatusContext = nil }, "no statusContext"},
+		"S_security_19/a foreign hook": {func(c *appsv1beta1.ContainerRecreateRequest) {
+			c.Spec.Containers[0].PreStop = &corev1.LifecycleHandler{Exec: &corev1.ExecAction{Command: []string{"id"}}}
+		}, "are ready-only fields"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			resp := v.Handle(context.Background(), admission.Request{AdmissionRequest: admissionv1.AdmissionRequest{
+				Operation: admissionv1.Create, Namespace: "ns", Name: "r", Kind: metav1.GroupVersionKind{Version: "v1beta1"},
+				Object: runtime.RawExtension{Raw: filled(tc.edit)},
+			}})
+			if resp.Allowed != (tc.say == "") || !resp.Allowed && (resp.Result.Code != 400 || !strings.Contains(resp.Result.Message, tc.say)) {
+				t.Errorf("answer %+v", resp.Result)
+			}
+		})
+	}
 }

@@ -64,6 +64,7 @@ func Inventory() []Entry {
 		kruise("mimagepulljob-v1beta1.kb.io", "/mutate-apps-kruise-io-imagepulljob", true, createUpdate, "imagepulljobs"),
 		kruise("mnodeimage.kb.io", "/mutate-apps-kruise-io-nodeimage", true, createUpdate, "nodeimages"),
 		kruise("vcloneset.kb.io", "/validate-apps-kruise-io-cloneset", false, all, "clonesets"),
+		kruise("vcontainerrecreaterequest.kb.io", "/validate-apps-kruise-io-containerrecreaterequest", false, createUpdate, "containerrecreaterequests"),
 		kruise("vimagepulljob-v1beta1.kb.io", "/validate-apps-kruise-io-imagepulljob", false, createUpdate, "imagepulljobs"),
 		kruise("vimagelistpulljob-v1beta1.kb.io", "/validate-apps-kruise-io-imagelistpulljob", false, createUpdate, "imagelistpulljobs"),
 		kruise("vnodeimage.kb.io", "/validate-apps-kruise-io-nodeimage", false, createUpdate, "nodeimages"),
@@ -114,6 +115,7 @@ var contract = map[string]string{
 	"vsidecarset.kb.io":               "/validate-apps-kruise-io-sidecarset",
 	"vbroadcastjob.kb.io":             "/validate-apps-kruise-io-broadcastjob",
 	"vadvancedcronjob.kb.io":          "/validate-apps-kruise-io-advancedcronjob",
+	"vcontainerrecreaterequest.kb.io": "/validate-apps-kruise-io-containerrecreaterequest", // not in OpenKruise (platform W15)
 	"vimagepulljob-v1beta1.kb.io":     "/validate-apps-kruise-io-imagepulljob",
 	"vimagelistpulljob-v1beta1.kb.io": "/validate-apps-kruise-io-imagelistpulljob",
 	"vnodeimage.kb.io":                "/validate-apps-kruise-io-nodeimage",

@@ -402,6 +402,46 @@ func pieceIsMissing(t *testing.T, m *cluster.Manager) {
 	})
 }
 
+// secretsAreFollowed: a copy of a pull secret changes with its source, not five minutes later (security 5.1).
+func secretsAreFollowed(t *testing.T) {
+	startManager(t, "--feature-gates=ImagePullJobGate=true", "--watch-pull-secrets")
+	ns := namespace(t, nil)
+	job := &v1beta1.ImagePullJob{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "endless"}, Spec: v1beta1.ImagePullJobSpec{
+		Image: "registry.example/private:v1", ImagePullJobTemplate: v1beta1.ImagePullJobTemplate{
+			PullSecrets: []string{"registry"}, CompletionPolicy: v1beta1.CompletionPolicy{Type: v1beta1.Never},
+		},
+	}}
+	must(t, kube.Create(t.Context(), job))
+	await.That(t, "the job misses its secret", func() error {
+		must(t, kube.Get(t.Context(), client.ObjectKeyFromObject(job), job))
+		return unless(strings.Contains(job.Status.Message, "pull secrets not found: registry"), "%q", job.Status.Message)
+	})
+	secret := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "registry"}, Type: corev1.SecretTypeDockerConfigJson}
+	for _, password := range []string{"first", "second"} {
+		secret.Data = map[string][]byte{corev1.DockerConfigJsonKey: fmt.Appendf(nil, `{"auths":{"registry.example":{"username":"u","password":%q}}}`, password)}
+		if secret.UID == "" {
+			must(t, kube.Create(t.Context(), secret))
+		} else {
+			must(t, kube.Update(t.Context(), secret))
+		}
+		await.That(t, "the copy holds the "+password+" password", func() error {
+			var copies corev1.SecretList
+			must(t, kube.List(t.Context(), &copies, client.InNamespace("kruise-daemon-config")))
+			for _, c := range copies.Items {
+				if c.Annotations[v1beta1.ImagePullJobSourceSecretKey] == ns+"/registry" && strings.Contains(string(c.Data[corev1.DockerConfigJsonKey]), password) {
+					return nil
+				}
+			}
+			return errors.New("no such copy")
+		})
+	}
+	must(t, kube.Delete(t.Context(), job))
+	await.That(t, "the job goes", func() error {
+		err := kube.Get(t.Context(), client.ObjectKeyFromObject(job), job)
+		return unless(apierrors.IsNotFound(err), "%v", err)
+	})
+}
+
 // sample is the object of config/samples of a kind, in a namespace if it has one.
 func sample(t *testing.T, kind, ns string) *unstructured.Unstructured {
 	t.Helper()
