@@ -86,6 +86,8 @@ func TestDelete(t *testing.T) {
 	}{
 		{"S_cloneset_36 Cascading with replicas", on, []string{cascading, `{"spec":{"replicas":3}}`}, "forbidden by ResourcesProtectionDeletion for policy.kruise.io/delete-protection=Cascading and replicas 3>0"},
 		{"S_cloneset_36 Cascading without replicas", on, []string{cascading, `{"spec":{"replicas":0}}`}, ""},
+		{"a template that can't be read", on, []string{`{"spec":{"template":"broken","volumeClaimTemplates":5}}`}, ""},
+		{"a template that can't be read, protected", on, []string{cascading, `{"spec":{"replicas":3,"template":"broken"}}`}, "forbidden by ResourcesProtectionDeletion for policy.kruise.io/delete-protection=Cascading and replicas 3>0"},
 		{"S_cloneset_36 Always", on, []string{always, `{"spec":{"replicas":0}}`}, "forbidden by ResourcesProtectionDeletion for policy.kruise.io/delete-protection=Always"},
 		{"gate off", Options{}, []string{always}, ""},
 		{"no label", on, nil, ""},

@@ -9,6 +9,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/apimachinery/pkg/util/validation/field"
+	"k8s.io/utils/ptr"
 	kjson "sigs.k8s.io/json"
 
 	"kruise.io/kruise/api/apps/pub"
@@ -29,7 +30,6 @@ const (
 type view struct {
 	meta     metav1.ObjectMeta
 	replicas int
-	given    *int32 // replicas as given
 	selector *metav1.LabelSelector
 	template *corev1.PodTemplateSpec
 	claims   []corev1.PersistentVolumeClaim
@@ -91,7 +91,7 @@ func decode(raw []byte, v version) (*view, error) {
 func viewOfV1alpha1(set *v1alpha1.CloneSet) *view {
 	s, u := &set.Spec, &set.Spec.UpdateStrategy
 	out := &view{
-		meta: set.ObjectMeta, given: s.Replicas, selector: s.Selector, template: &s.Template, claims: s.VolumeClaimTemplates,
+		meta: set.ObjectMeta, replicas: replicasOf(s.Replicas), selector: s.Selector, template: &s.Template, claims: s.VolumeClaimTemplates,
 		podsToDelete: s.ScaleStrategy.PodsToDelete, scaleMaxUnavailable: s.ScaleStrategy.MaxUnavailable,
 		minReadySeconds: s.MinReadySeconds, progressDeadlineSeconds: s.ProgressDeadlineSeconds,
 		partition: u.Partition, maxUnavailable: u.MaxUnavailable, maxSurge: u.MaxSurge,
@@ -100,13 +100,13 @@ func viewOfV1alpha1(set *v1alpha1.CloneSet) *view {
 	}
 	out.onDelete, out.policy = string(u.Type) == onDelete, string(u.Type)
 	out.strategyError = supported(strategyPath.Child("type"), string(u.Type), reCreate, inPlaceIfPossible, inPlaceOnly, onDelete)
-	return out.complete()
+	return out
 }
 
 func viewOfV1beta1(set *v1beta1.CloneSet) *view {
 	s, u := &set.Spec, &set.Spec.UpdateStrategy
 	out := &view{
-		meta: set.ObjectMeta, given: s.Replicas, selector: s.Selector, template: &s.Template, claims: s.VolumeClaimTemplates,
+		meta: set.ObjectMeta, replicas: replicasOf(s.Replicas), selector: s.Selector, template: &s.Template, claims: s.VolumeClaimTemplates,
 		podsToDelete: s.ScaleStrategy.PodsToDelete, scaleMaxUnavailable: s.ScaleStrategy.MaxUnavailable,
 		minReadySeconds: s.MinReadySeconds, progressDeadlineSeconds: s.ProgressDeadlineSeconds,
 		onDelete: string(u.Type) == onDelete,
@@ -120,16 +120,11 @@ func viewOfV1beta1(set *v1beta1.CloneSet) *view {
 			out.strategyError = supported(out.rolling.Child("podUpdatePolicy"), out.policy, reCreate, inPlaceIfPossible, inPlaceOnly)
 		}
 	}
-	return out.complete()
+	return out
 }
 
-func (w *view) complete() *view {
-	w.replicas = 1
-	if w.given != nil {
-		w.replicas = int(*w.given)
-	}
-	return w
-}
+// replicasOf is spec.replicas, 1 if absent.
+func replicasOf(given *int32) int { return int(ptr.Deref(given, 1)) }
 
 // supported returns an error if value is neither empty nor one of the values.
 func supported(path *field.Path, value string, values ...string) *field.Error {
