@@ -14,7 +14,6 @@ import (
 	ctrlmetrics "sigs.k8s.io/controller-runtime/pkg/metrics"
 
 	"kruise.io/kruise/internal/node/cri"
-	"kruise.io/kruise/internal/node/images"
 )
 
 const (
@@ -49,6 +48,7 @@ type slot struct {
 	runtime  *cri.Runtime
 	err      error
 	tried    bool // at least once
+	runsPods bool // when it last told
 }
 
 func newRuntimes(endpoints []string, log logr.Logger) *runtimes {
@@ -92,24 +92,6 @@ func (r *runtimes) connecting() error {
 		return nil
 	}
 	return errors.Join(errs...)
-}
-
-// images returns the service to pull with: always that of the first runtime. At the start of the process that may have
-// to be waited for.
-func (r *runtimes) images() (cri.Images, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	var errs []error
-	for _, s := range r.slots {
-		if s.runtime != nil {
-			return s.runtime, nil
-		}
-		if !s.tried {
-			return nil, fmt.Errorf("%w: %w", images.ErrNotYet, s.err)
-		}
-		errs = append(errs, s.err)
-	}
-	return nil, fmt.Errorf("no container runtime is connected: %w", errors.Join(errs...))
 }
 
 // health says why no runtime works, nil if one does.

@@ -3,19 +3,29 @@
 package node
 
 import (
+	"context"
 	"errors"
 	"testing"
 
 	"github.com/go-logr/logr"
+	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/node/images"
 )
 
+// idle is a runtime without containers.
+type idle struct{ cri.Containers }
+
+// ListContainers implements cri.Containers.
+func (idle) ListContainers(context.Context, *runtimeapi.ContainerFilter) ([]*runtimeapi.Container, error) {
+	return nil, nil
+}
+
 // While runtimes are being connected nobody takes one that is missing for one that is not there, and images don't go to
 // the second because the first is slower.
 func TestRuntimesAtTheStart(t *testing.T) {
-	first, second, refused := &cri.Runtime{Name: "containerd"}, &cri.Runtime{Name: "cri-o"}, errors.New("refused")
+	first, second, refused := &cri.Runtime{Name: "containerd", Containers: idle{}}, &cri.Runtime{Name: "cri-o", Containers: idle{}}, errors.New("refused")
 	type outcome struct {
 		runtime *cri.Runtime
 		err     error
@@ -29,7 +39,7 @@ func TestRuntimesAtTheStart(t *testing.T) {
 	}{
 		"nothing tried":              {nil, nil, true, true, nil},
 		"the second alone":           {[]outcome{{second, nil}}, []int{1}, true, true, nil},
-		"the first alone":            {[]outcome{{first, nil}}, []int{0}, true, false, first},
+		"the first alone":            {[]outcome{{first, nil}}, []int{0}, true, true, nil},
 		"both":                       {[]outcome{{first, nil}, {second, nil}}, []int{0, 1}, false, false, first},
 		"the first failed":           {[]outcome{{nil, refused}, {second, nil}}, []int{0, 1}, false, false, second},
 		"both failed":                {[]outcome{{nil, refused}, {nil, refused}}, []int{0, 1}, true, false, nil},
@@ -43,7 +53,7 @@ func TestRuntimesAtTheStart(t *testing.T) {
 			if err := r.connecting(); (err != nil) != tc.connecting {
 				t.Errorf("connecting: %v", err)
 			}
-			got, err := r.images()
+			got, err := r.images(t.Context())
 			if errors.Is(err, images.ErrNotYet) != tc.notYet || (err == nil) != (tc.images != nil) || err == nil && got != tc.images {
 				t.Errorf("images of %v, %v", got, err)
 			}

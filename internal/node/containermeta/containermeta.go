@@ -97,7 +97,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, nil
 	}
 	statuses := containersOf(p)
-	rt, err := r.runtimeOf(statuses)
+	rt, err := r.runtimeOf(ctx, p, statuses)
 	if rt == nil {
 		return reconcile.Result{}, err
 	}
@@ -144,7 +144,7 @@ func containersOf(p *corev1.Pod) []status {
 
 // runtimeOf returns the runtime of the first container that has an ID (A-W3), nil if there is none. The error says that
 // it may come.
-func (r *Reconciler) runtimeOf(statuses []status) (*cri.Runtime, error) {
+func (r *Reconciler) runtimeOf(ctx context.Context, p *corev1.Pod, statuses []status) (*cri.Runtime, error) {
 	at := slices.IndexFunc(statuses, func(s status) bool { return s.ContainerID != "" })
 	if at < 0 {
 		return nil, nil
@@ -153,7 +153,7 @@ func (r *Reconciler) runtimeOf(statuses []status) (*cri.Runtime, error) {
 	if r.Connecting != nil {
 		connecting = r.Connecting()
 	}
-	rt, _, err := cri.ByContainerID(r.Runtimes(), statuses[at].ContainerID)
+	rt, err := cri.Find(ctx, r.Runtimes(), statuses[at].ContainerID, string(p.UID))
 	if err != nil {
 		return nil, connecting
 	}

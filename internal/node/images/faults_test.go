@@ -97,7 +97,7 @@ func TestFaults(t *testing.T) {
 	})
 	t.Run("runtime unreachable", func(t *testing.T) {
 		a := newAgent(t, &fakecri.Server{}, 0, withPolicy(60, 2))
-		a.puller.Images = func() (cri.Images, error) {
+		a.puller.Images = func(context.Context) (cri.Images, error) {
 			return nil, errors.New("no container runtime is connected: dial unix: refused")
 		}
 		a.ends("no container runtime is connected", 0)
@@ -106,11 +106,11 @@ func TestFaults(t *testing.T) {
 		a := newAgent(t, &fakecri.Server{}, 0, withPolicy(60, 0))
 		var connected atomic.Bool
 		images := a.puller.Images
-		a.puller.Images = func() (cri.Images, error) {
+		a.puller.Images = func(ctx context.Context) (cri.Images, error) {
 			if !connected.Load() {
 				return nil, fmt.Errorf("%w: connecting", ErrNotYet)
 			}
-			return images()
+			return images(ctx)
 		}
 		a.until("waiting", waitsFor("waiting for the container runtime: connecting"))
 		connected.Store(true)

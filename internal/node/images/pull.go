@@ -232,7 +232,7 @@ func (j *pull) normalise() error {
 func (j *pull) attempt(ctx context.Context, timeout time.Duration, last bool) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	images, err := j.puller.Images()
+	images, err := j.puller.Images(ctx)
 	if errors.Is(err, ErrNotYet) {
 		return "", &waiting{err}
 	}

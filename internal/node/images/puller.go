@@ -34,7 +34,7 @@ type Options struct {
 	// Client reads the node's NodeImage from the cache and writes its status.
 	Client client.Client
 	// Images returns where to pull; an error says why nothing can be pulled now.
-	Images func() (cri.Images, error)
+	Images func(context.Context) (cri.Images, error)
 	// Credentials finds what to log in to registries with.
 	Credentials Credentials
 	Recorder    record.EventRecorder

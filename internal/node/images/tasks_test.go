@@ -185,7 +185,7 @@ func TestWaitsBetweenAttempts(t *testing.T) {
 				}
 				c := fake.NewClientBuilder().WithScheme(scheme).WithObjects(n).WithStatusSubresource(n).Build()
 				m := &inMemory{began: time.Now()}
-				p := New(Options{Client: c, Images: func() (cri.Images, error) { return m, nil },
+				p := New(Options{Client: c, Images: func(context.Context) (cri.Images, error) { return m, nil },
 					Credentials: NewKeyring(c, "config", nil), Recorder: record.NewFakeRecorder(100)})
 				defer p.Close()
 				if _, err := p.Reconcile(t.Context(), request); err != nil {

@@ -200,7 +200,7 @@ func (r *Reconciler) round(ctx context.Context, crr *appsv1beta1.ContainerRecrea
 	if r.Connecting != nil {
 		connecting = r.Connecting()
 	}
-	rt, err := runtimeOf(r.Runtimes(), crr)
+	rt, err := runtimeOf(ctx, r.Runtimes(), crr)
 	if err != nil && connecting != nil {
 		return reconcile.Result{}, fmt.Errorf("ContainerRecreateRequest %s waits: %w", client.ObjectKeyFromObject(crr), connecting)
 	}
@@ -363,14 +363,14 @@ func (r *Reconciler) observe(ctx context.Context, rt *cri.Runtime, crr *appsv1be
 }
 
 // runtimeOf returns the one runtime that all containers of the request are on.
-func runtimeOf(runtimes []*cri.Runtime, crr *appsv1beta1.ContainerRecreateRequest) (*cri.Runtime, error) {
+func runtimeOf(ctx context.Context, runtimes []*cri.Runtime, crr *appsv1beta1.ContainerRecreateRequest) (*cri.Runtime, error) {
 	var rt *cri.Runtime
 	for i := range crr.Spec.Containers {
 		c := &crr.Spec.Containers[i]
 		if c.StatusContext == nil {
 			return nil, fmt.Errorf("container %s has no statusContext", c.Name)
 		}
-		one, _, err := cri.ByContainerID(runtimes, c.StatusContext.ContainerID)
+		one, err := cri.Find(ctx, runtimes, c.StatusContext.ContainerID, crr.Labels[appsv1beta1.ContainerRecreateRequestPodUIDKey])
 		if err != nil {
 			return nil, err
 		}
