@@ -159,6 +159,9 @@ func (p *Puller) sync(n *appsv1beta1.NodeImage) {
 				continue // finished
 			}
 			key := taskKey{name, tag.Tag}
+			if _, twice := wanted[key]; twice { // past admission; the first counts
+				continue
+			}
 			wanted[key] = tag.Version
 			p.mu.Lock()
 			running := p.tasks[key]

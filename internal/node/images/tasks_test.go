@@ -101,6 +101,26 @@ func TestNamesThatAreNone(t *testing.T) {
 	})
 }
 
+// A tag that is listed twice, which admission refuses, is one task.
+func TestTagListedTwice(t *testing.T) {
+	one, other := tag("1", appsv1beta1.PullAlways), tag("1", appsv1beta1.PullAlways)
+	other.Version = 1
+	a := newAgent(t, &fakecri.Server{OnPull: func(ctx context.Context, _ *runtimeapi.PullImageRequest) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}}, 0, nodeImage("nginx", one, other))
+	a.until("pulling", func(*appsv1beta1.NodeImage) bool { return len(a.cri.Pulls()) > 0 })
+	for range 3 {
+		if _, err := a.puller.Reconcile(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.puller.Close() // all that was started ends
+	if got := len(a.cri.Pulls()); got != 1 {
+		t.Errorf("pulled %d times", got)
+	}
+}
+
 // A deadline beyond all times is not over.
 func TestVeryLongDeadline(t *testing.T) {
 	n := nodeImage("nginx", tag("1", appsv1beta1.PullAlways))
