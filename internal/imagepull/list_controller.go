@@ -11,7 +11,6 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -130,7 +129,7 @@ func (r *lists) delete(ctx context.Context, job *appsv1beta1.ImageListPullJob, c
 func (r *lists) share(ctx context.Context, shares []share) error {
 	for _, s := range shares {
 		base := s.child.DeepCopy()
-		s.child.Spec.Parallelism = ptr.To(intstr.FromInt32(s.parallelism))
+		s.apply()
 		if err := r.Client.Patch(ctx, s.child, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("parallelism of ImagePullJob %s: %w", client.ObjectKeyFromObject(s.child), err)
 		}

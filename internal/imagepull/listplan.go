@@ -139,7 +139,7 @@ func matchesTemplate(child *appsv1beta1.ImagePullJob, job *appsv1beta1.ImageList
 	if want.ImagePullPolicy == "" {
 		want.ImagePullPolicy = appsv1beta1.PullIfNotPresent // as admission defaults a child
 	}
-	if _, limited := ParseListParallelism(job.Annotations[ListParallelismAnnotation]); limited {
+	if _, limited := ParseListParallelism(job.Annotations[ListParallelismAnnotation]); limited || child.Annotations[shareAnnotation] != "" {
 		have.Parallelism = want.Parallelism // a share
 	}
 	if have.ImagePullPolicy == "" {

@@ -45,8 +45,9 @@ type pull struct {
 	sandboxConfig *appsv1beta1.SandboxConfig
 	tag           appsv1beta1.ImageTagSpec
 	task          *task
-	pulled        bool   // rather than found
-	ticket        ticket // of the slot that is waited for or held; nil for none
+	since         *metav1.Time // when the deadline begins, nil if there is none
+	pulled        bool         // rather than found
+	ticket        ticket       // of the slot that is waited for or held; nil for none
 }
 
 // run waits for a slot, pulls, and reports, unless ctx ends before.
@@ -165,8 +166,9 @@ func (j *pull) announce(err error, message string) {
 	j.puller.event(self, corev1.EventTypeWarning, "PullImageFailed", text)
 }
 
-// attempts tries until one attempt succeeds, none is left or the deadline is over. The clock of the deadline is
-// createdAt, as in the manager, so waiting for a slot counts (W14).
+// attempts tries until one attempt succeeds, none is left or the deadline is over. The deadline begins with the task, as
+// in the manager, so waiting for a slot counts (W14): when the agent hears of it or, for those that it finds at its start,
+// at createdAt, which is by the manager's clock.
 func (j *pull) attempts(ctx context.Context) (imageID string, err error) {
 	policy := ptr.Deref(j.tag.PullPolicy, appsv1beta1.ImageTagPullPolicy{})
 	timeout := defaultTimeout
@@ -177,9 +179,9 @@ func (j *pull) attempts(ctx context.Context) (imageID string, err error) {
 	if limit < 0 {
 		limit = defaultBackoff
 	}
-	if d := policy.ActiveDeadlineSeconds; d != nil && j.tag.CreatedAt != nil {
+	if d := policy.ActiveDeadlineSeconds; d != nil && j.since != nil {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, j.tag.CreatedAt.Add(seconds.Of(*d)), errDeadline)
+		ctx, cancel = context.WithDeadlineCause(ctx, j.since.Add(seconds.Of(*d)), errDeadline)
 		defer cancel()
 	}
 	if err := j.normalise(); err != nil {

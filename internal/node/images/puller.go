@@ -61,9 +61,10 @@ type Puller struct {
 	// Wake is a source of events for the controller: it carries the NodeImage when a task changed.
 	Wake chan event.TypedGenericEvent[*appsv1beta1.NodeImage]
 
-	mu    sync.Mutex
-	tasks map[taskKey]*task
-	wg    sync.WaitGroup
+	synced bool // once; what is found then is as old as it says, what comes later is new
+	mu     sync.Mutex
+	tasks  map[taskKey]*task
+	wg     sync.WaitGroup
 }
 
 type taskKey struct{ name, tag string }
@@ -159,6 +160,9 @@ func (p *Puller) sync(n *appsv1beta1.NodeImage) {
 				continue // finished
 			}
 			key := taskKey{name, tag.Tag}
+			if _, twice := wanted[key]; twice { // past admission; the first counts
+				continue
+			}
 			wanted[key] = tag.Version
 			p.mu.Lock()
 			running := p.tasks[key]
@@ -181,6 +185,7 @@ func (p *Puller) sync(n *appsv1beta1.NodeImage) {
 	for _, m := range toStart {
 		p.start(n, m.key, m.entry, m.tag)
 	}
+	p.synced = true
 }
 
 // stop cancels every task that is not wanted in its version. A stopped task reports nothing.
@@ -209,7 +214,10 @@ func (p *Puller) start(n *appsv1beta1.NodeImage, key taskKey, entry appsv1beta1.
 	p.tasks[key] = t
 	p.mu.Unlock()
 	job := &pull{puller: p, node: named(n), image: reference.Image{Name: key.name, Tag: key.tag},
-		secrets: slices.Clone(entry.PullSecrets), sandboxConfig: entry.SandboxConfig.DeepCopy(), tag: *tag.DeepCopy(), task: t}
+		secrets: slices.Clone(entry.PullSecrets), sandboxConfig: entry.SandboxConfig.DeepCopy(), tag: *tag.DeepCopy(), task: t, since: tag.CreatedAt}
+	if p.synced {
+		job.since = ptr.To(metav1.Now())
+	}
 	if p.slots != nil {
 		job.ticket = p.slots.ask()
 	}

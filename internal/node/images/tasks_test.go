@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/record"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
@@ -99,6 +100,43 @@ func TestNamesThatAreNone(t *testing.T) {
 			t.Errorf("status %+v, pulls %v", n.Status, a.cri.Pulls())
 		}
 	})
+}
+
+// The node's clock may be ahead of the manager's: a task that comes while the agent runs is new, whatever its time says.
+func TestDeadlineByTheNodesClock(t *testing.T) {
+	a := newAgent(t, &fakecri.Server{}, 0, &appsv1beta1.NodeImage{ObjectMeta: metav1.ObjectMeta{Name: "n"}})
+	if _, err := a.puller.Reconcile(t.Context(), request); err != nil {
+		t.Fatal(err)
+	}
+	one := tag("1", appsv1beta1.PullAlways)
+	one.CreatedAt.Time = one.CreatedAt.Add(-time.Hour)
+	one.PullPolicy.ActiveDeadlineSeconds = ptr.To[int64](600)
+	a.update(func(n *appsv1beta1.NodeImage) {
+		n.Spec.Images = map[string]appsv1beta1.ImageSpec{"nginx": {Tags: []appsv1beta1.ImageTagSpec{one}}}
+	})
+	if n := a.until("done", finished); n.Status.Succeeded != 1 {
+		t.Errorf("status %+v", n.Status.ImageStatuses)
+	}
+}
+
+// A tag that is listed twice, which admission refuses, is one task.
+func TestTagListedTwice(t *testing.T) {
+	one, other := tag("1", appsv1beta1.PullAlways), tag("1", appsv1beta1.PullAlways)
+	other.Version = 1
+	a := newAgent(t, &fakecri.Server{OnPull: func(ctx context.Context, _ *runtimeapi.PullImageRequest) error {
+		<-ctx.Done()
+		return ctx.Err()
+	}}, 0, nodeImage("nginx", one, other))
+	a.until("pulling", func(*appsv1beta1.NodeImage) bool { return len(a.cri.Pulls()) > 0 })
+	for range 3 {
+		if _, err := a.puller.Reconcile(t.Context(), request); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.puller.Close() // all that was started ends
+	if got := len(a.cri.Pulls()); got != 1 {
+		t.Errorf("pulled %d times", got)
+	}
 }
 
 // A deadline beyond all times is not over.
