@@ -83,6 +83,7 @@ var effects = map[string]effect{
 	"manager.extraEnvs":                           {`[{"name":"CERTS_RENEW_BEFORE","value":"30d"}]`, deployment, "value: 30d"},
 	"webhookConfiguration.timeoutSeconds":         {"7", validating, "timeoutSeconds: 7"},
 	"webhookConfiguration.aksIntegration":         {"true", validating, "kubernetes.azure.com/managedby"},
+	"webhookConfiguration.excludedNamespaceLabel": {"example.com/out", mutating, "key: example.com/out"},
 	"webhookConfiguration.overrides":              {`{"vcloneset.kb.io":{"failurePolicy":"Ignore"}}`, validating, "failurePolicy: Ignore"},
 	"daemon.namespace":                            {"agents", daemonSet, "namespace: agents"},
 	"daemon.log.level":                            {"2", daemonSet, "--v=2"},

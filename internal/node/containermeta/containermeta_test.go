@@ -118,6 +118,18 @@ func (n *node) update(p *corev1.Pod, change func(*corev1.Pod)) {
 	}
 }
 
+// event returns the next event that was told.
+func (n *node) event() string {
+	n.Helper()
+	select {
+	case e := <-n.events.Events:
+		return e
+	default:
+		n.Fatal("no event")
+		return ""
+	}
+}
+
 func record0(name string, plain, env uint64) pub.RuntimeContainerMeta {
 	return pub.RuntimeContainerMeta{Name: name, ContainerID: "containerd://" + name + "0",
 		Hashes: pub.RuntimeContainerHashes{PlainHash: plain, ExtractedEnvFromMetadataHash: env}}
@@ -250,7 +262,7 @@ func TestRestart(t *testing.T) {
 				t.Error(diff)
 			}
 		})
-		if got := <-n.events.Events; got != "Normal Killing Stopping containerID containerd://a by container meta restarter" {
+		if got := n.event(); got != "Normal Killing Stopping containerID containerd://a by container meta restarter" {
 			t.Errorf("event %q", got)
 		}
 	})

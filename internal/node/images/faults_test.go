@@ -27,6 +27,7 @@ import (
 	"kruise.io/kruise/internal/imagepull/reference"
 	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/node/cri/fakecri"
+	"kruise.io/kruise/test/await"
 )
 
 var request = reconcile.Request{NamespacedName: types.NamespacedName{Name: "n"}}
@@ -42,8 +43,13 @@ func (a *agent) ends(want string, attempts int) {
 		}
 	}
 	for range 2 {
-		if e := <-a.events.Events; !strings.Contains(e, "PullImageFailed") || !strings.Contains(e, want) {
-			a.Errorf("event %q", e)
+		select {
+		case e := <-a.events.Events:
+			if !strings.Contains(e, "PullImageFailed") || !strings.Contains(e, want) {
+				a.Errorf("event %q", e)
+			}
+		case <-time.After(await.Patience):
+			a.Fatal("no event")
 		}
 	}
 	result, err := a.puller.Reconcile(context.Background(), request)

@@ -19,6 +19,7 @@ import (
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/imagepull/reference"
 	"kruise.io/kruise/internal/node/cri"
+	"kruise.io/kruise/internal/seconds"
 )
 
 const (
@@ -178,7 +179,7 @@ func (j *pull) attempts(ctx context.Context) (imageID string, err error) {
 	}
 	if d := policy.ActiveDeadlineSeconds; d != nil && j.tag.CreatedAt != nil {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, j.tag.CreatedAt.Add(time.Duration(*d)*time.Second), errDeadline)
+		ctx, cancel = context.WithDeadlineCause(ctx, j.tag.CreatedAt.Add(seconds.Of(*d)), errDeadline)
 		defer cancel()
 	}
 	if err := j.normalise(); err != nil {

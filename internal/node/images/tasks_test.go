@@ -101,6 +101,15 @@ func TestNamesThatAreNone(t *testing.T) {
 	})
 }
 
+// A deadline beyond all times is not over.
+func TestVeryLongDeadline(t *testing.T) {
+	n := nodeImage("nginx", tag("1", appsv1beta1.PullAlways))
+	n.Spec.Images["nginx"].Tags[0].PullPolicy.ActiveDeadlineSeconds = ptr.To[int64](10_000_000_000)
+	if n := newAgent(t, &fakecri.Server{}, 0, n).until("done", finished); n.Status.Succeeded != 1 {
+		t.Errorf("status %+v", n.Status)
+	}
+}
+
 // A plugin that hangs does not hold up the end of the process.
 func TestCloseEndsPlugins(t *testing.T) {
 	dir := t.TempDir()
@@ -112,7 +121,7 @@ func TestCloseEndsPlugins(t *testing.T) {
 kind: CredentialProviderConfig
 providers: [{name: hangs, matchImages: [docker.io], defaultCacheDuration: 1m, apiVersion: credentialprovider.kubelet.k8s.io/v1}]
 `} {
-		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil { //nolint:gosec // one of them is a program
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
