@@ -79,7 +79,7 @@ func (r *lists) run(ctx context.Context, job *appsv1beta1.ImageListPullJob) erro
 	if err := r.label(ctx, job, d.hash); err != nil {
 		return err
 	}
-	actErr := errors.Join(r.create(ctx, job, d.create), r.delete(ctx, job, d.delete), r.share(ctx, d.shares))
+	actErr := errors.Join(r.create(ctx, job, d.create), r.delete(ctx, job, d.delete), r.share(ctx, d.shares), r.repeat(ctx, job, d.repeats))
 	return errors.Join(actErr, statuspatch.Write(ctx, r.Client, job, &job.Status, &d.status))
 }
 

@@ -74,7 +74,7 @@ func (r *request) policy(node string) *appsv1beta1.ImageTagPullPolicy {
 	c := &r.job.Spec.CompletionPolicy
 	if c.Type == appsv1beta1.Never {
 		p.ActiveDeadlineSeconds = ptr.To(max(minDailyDeadline, int64(timeout)*(int64(backoff)+1)))
-		p.TTLSecondsAfterFinished = ptr.To(int32(day - dailySpread + r.spread(node, 2*dailySpread)))
+		p.TTLSecondsAfterFinished = ptr.To(r.repeatSeconds(node))
 		return p
 	}
 	p.ActiveDeadlineSeconds = c.ActiveDeadlineSeconds
