@@ -132,7 +132,9 @@ func (p *planner) refreshLifecycle(i *podInfo, wanted string, progress inplace.P
 }
 
 // isNew says whether the pod has not had its first status write yet.
-func isNew(pd *corev1.Pod) bool { return pod.MissesGates(pd) && lifecycle.StateOf(pd) == lifecycle.PreparingNormal }
+func isNew(pd *corev1.Pod) bool {
+	return pod.MissesGates(pd) && lifecycle.StateOf(pd) == lifecycle.PreparingNormal
+}
 
 // addHash puts pod-template-hash on pods that lack it, in the last write that is made anyway or in one of its own.
 func (p *planner) addHash(i *podInfo, edits []pod.Edit) []pod.Edit {
