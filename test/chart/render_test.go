@@ -484,6 +484,9 @@ func TestHardened(t *testing.T) {
 			t.Errorf("%s tells everybody its metrics", key)
 		}
 	}
+	if strings.Contains(o.Text("PodMonitor/kruise-daemon"), "bearerTokenFile") {
+		t.Error("a PodMonitor knows no token file: the apiserver would refuse it")
+	}
 }
 
 // TestCRDChart: the chart of CRDs has the same ones as the other chart, and they always survive it (platform W19).
