@@ -280,6 +280,18 @@ func TestWebhookValues(t *testing.T) {
 	}
 }
 
+// TestConditionsWithExternalCertificates: where the manager may not widen the condition that leaves pods out, a gate that
+// concerns all pods takes it away, and no other.
+func TestConditionsWithExternalCertificates(t *testing.T) {
+	t.Parallel()
+	o := render(t, "--set", `crds.managed=false,featureGates=EnableExternalCerts=true\,KruisePodReadinessGate=true\,DaemonRestrictionWebhook=true`)
+	for key, want := range map[string]int{mutating: 0, validating: 1} { // that of the agents' webhook, which is about them only
+		if got := strings.Count(o.Text(key), "matchConditions:"); got != want {
+			t.Errorf("%s has %d conditions, want %d:\n%s", key, got, want, o.Text(key))
+		}
+	}
+}
+
 // Who injects the CA speaks to annotations of configurations and CRDs alike (openkruise/charts#203).
 func TestExternalCertificates(t *testing.T) {
 	t.Parallel()
@@ -471,6 +483,9 @@ func TestHardened(t *testing.T) {
 		if !strings.Contains(o.Text(key), "- --metrics-secure\n") {
 			t.Errorf("%s tells everybody its metrics", key)
 		}
+	}
+	if strings.Contains(o.Text("PodMonitor/kruise-daemon"), "bearerTokenFile") {
+		t.Error("a PodMonitor knows no token file: the apiserver would refuse it")
 	}
 }
 

@@ -128,6 +128,7 @@ var effects = map[string]effect{
 	"monitoring.podMonitor.enabled":               {"true", "PodMonitor/kruise-daemon", "portNumber: 10221"},
 	"monitoring.podMonitor.interval":              {"9s,monitoring.podMonitor.enabled=true", "PodMonitor/kruise-daemon", "interval: 9s"},
 	"monitoring.podMonitor.labels":                {`{"a":"b"},monitoring.podMonitor.enabled=true`, "PodMonitor/kruise-daemon", "a: b"},
+	"monitoring.podMonitor.authorization":         {`{"credentials":{"name":"scraper","key":"token"}},monitoring.podMonitor.enabled=true,metrics.secure=true`, "PodMonitor/kruise-daemon", "name: scraper"},
 	"monitoring.prometheusRule.enabled":           {"true", "PrometheusRule/kruise", "alert: KruiseNoLeader"},
 	"monitoring.prometheusRule.labels":            {`{"a":"b"},monitoring.prometheusRule.enabled=true`, "PrometheusRule/kruise", "a: b"},
 	"monitoring.grafanaDashboard.enabled":         {"true", "ConfigMap/kruise-dashboard", "kruise.json"},

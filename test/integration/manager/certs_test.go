@@ -206,11 +206,11 @@ func TestLongLivedCertificate_S_platform_4(t *testing.T) {
 // serves tells whether a manager shows a certificate to those who call its webhooks.
 func serves(m *running, certificate []byte) error {
 	block, _ := pem.Decode(certificate)
-	conn, err := tls.Dial("tcp", m.WebhookAddr(), &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // compared below
+	conn, err := tls.Dial("tcp", m.WebhookAddr(), &tls.Config{InsecureSkipVerify: true}) // compared below
 	if err != nil {
 		return err
 	}
-	defer conn.Close()
+	defer func() { _ = conn.Close() }()
 	if !bytes.Equal(conn.ConnectionState().PeerCertificates[0].Raw, block.Bytes) {
 		return errors.New("it serves another certificate")
 	}
