@@ -96,7 +96,8 @@ func (p *planner) refreshPod(i *podInfo) {
 		}
 	}
 	p.after(progress.RequeueAfter)
-	if progress.Infeasible != "" && !i.specified {
+	// A pod that is wanted at another revision leaves what its node can't give, and updating may be off.
+	if progress.Infeasible != "" && !i.specified && !p.onDelete && !p.paused() && pod.SameRevision(pod.RevisionOf(i.Pod), wanted) {
 		p.infeasible(i, progress.Infeasible)
 		return
 	}
@@ -131,7 +132,9 @@ func (p *planner) refreshLifecycle(i *podInfo, wanted string, progress inplace.P
 }
 
 // isNew says whether the pod has not had its first status write yet.
-func isNew(pd *corev1.Pod) bool { return pod.MissesGates(pd) && lifecycle.StateOf(pd) == lifecycle.PreparingNormal }
+func isNew(pd *corev1.Pod) bool {
+	return pod.MissesGates(pd) && lifecycle.StateOf(pd) == lifecycle.PreparingNormal
+}
 
 // addHash puts pod-template-hash on pods that lack it, in the last write that is made anyway or in one of its own.
 func (p *planner) addHash(i *podInfo, edits []pod.Edit) []pod.Edit {

@@ -164,8 +164,8 @@ func (m *Manager) prepareWebhooks() error {
 	if w.keeper.External {
 		w.loop.Report = m.reportCertificate
 	}
-	expiry := w.keeper.Expiry
-	certExpiry.Store(&expiry)
+	expires := w.keeper.Expiry
+	certificate.at.Store(&expires)
 	return nil
 }
 

@@ -244,6 +244,7 @@ func (m *Manager) lead(ctx context.Context) error {
 	m.leads.Store(true)
 	if m.opts.EnableControllers {
 		isLeader.Set(1)
+		go m.publishGates(ctx)
 	}
 	m.log.Info("Leading", "lease", m.opts.LeaderElection.ID, "controllers", m.opts.EnableControllers, "webhookConfigurations", m.hooks != nil)
 	if m.hooks != nil {

@@ -79,7 +79,7 @@ func TestNames(t *testing.T) {
 		"Secret/kruise-webhook-certs", "ServiceAccount/kruise-manager", "ServiceAccount/kruise-daemon", "ServiceAccount/kruise-helm-hook",
 		"ClusterRole/kruise-manager-role", "ClusterRole/kruise-daemon-role", "ClusterRole/kruise-certs-role",
 		"ClusterRole/aggregate-kruise-view", "ClusterRole/aggregate-kruise-edit", "ClusterRole/aggregate-kruise-admin",
-		"Role/kruise-leader-election-role", "Role/kruise-webhook-role", "Role/kruise-daemon-secret-role", mutating, validating, guardJob,
+		"Role/kruise-leader-election-role", "Role/kruise-webhook-role", "Role/kruise-daemon-secret-role", "Role/kruise-daemon-gates-role", mutating, validating, guardJob,
 	} {
 		if o[key] == nil {
 			t.Errorf("%s is not rendered", key)
@@ -449,13 +449,16 @@ func TestRollingUpdate(t *testing.T) {
 // TestHardened renders the strictest profile, with what it wants.
 func TestHardened(t *testing.T) {
 	t.Parallel()
-	o := render(t, "--set", "crds.managed=false,securityProfile=hardened,daemon.namespace=kruise-agents,manager.webhook.clientCASecret=callers", "--set-json", `networkPolicy={"apiServerCIDRs":["10.0.0.1/32"],"nodeCIDRs":["10.1.0.0/16"]}`)
+	o := render(t, "--set", "crds.managed=false,securityProfile=hardened,daemon.namespace=kruise-agents,manager.webhook.clientCASecret=callers",
+		"--set", "monitoring.podMonitor.enabled=true,monitoring.serviceMonitor.enabled=true", "--set-json", `networkPolicy={"apiServerCIDRs":["10.0.0.1/32"],"nodeCIDRs":["10.1.0.0/16"]}`)
 	for key, want := range map[string]string{
 		"Namespace/kruise-system": "pod-security.kubernetes.io/enforce: restricted", "Namespace/kruise-agents": "pod-security.kubernetes.io/enforce: privileged",
 		deployment: "--enable-pprof=false", daemonSet: "--enable-pprof=false", managers: "cidr: 10.0.0.1/32",
+		"PodMonitor/kruise-daemon": "portNumber: 10223", "ServiceMonitor/kruise-manager": "scheme: https",
 		"ClusterRole/kruise-manager-metrics-auth-role":             "tokenreviews",
 		"ValidatingAdmissionPolicy/kruise-daemon-node-restriction": "system:serviceaccount:kruise-agents:kruise-daemon",
 		"ClusterRoleBinding/kruise-daemon-rolebinding":             "namespace: kruise-agents",
+		"RoleBinding/kruise-daemon-gates-rolebinding":              "namespace: kruise-agents",
 	} {
 		if !strings.Contains(o.Text(key), want) {
 			t.Errorf("%s lacks %q:\n%s", key, want, o.Text(key))
@@ -463,6 +466,11 @@ func TestHardened(t *testing.T) {
 	}
 	if o["ClusterRole/aggregate-kruise-edit-exec"] != nil {
 		t.Error("edit may write kinds that run commands")
+	}
+	for _, key := range []string{deployment, daemonSet} {
+		if !strings.Contains(o.Text(key), "- --metrics-secure\n") {
+			t.Errorf("%s tells everybody its metrics", key)
+		}
 	}
 }
 

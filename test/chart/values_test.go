@@ -100,6 +100,7 @@ var effects = map[string]effect{
 	"daemon.priorityClassName":                    {"high", daemonSet, "priorityClassName: high"},
 	"daemon.maxUnavailable":                       {"3", daemonSet, "maxUnavailable: 3"},
 	"daemon.resources":                            {`{"limits":{"memory":"1Gi"}}`, daemonSet, "memory: 1Gi"},
+	"daemon.runAsUser":                            {"123", daemonSet, "runAsUser: 123"},
 	"daemon.runAsGroup":                           {"123", daemonSet, "runAsGroup: 123"},
 	"daemon.seLinuxOptions":                       {`{"type":"t"}`, daemonSet, "seLinuxOptions"},
 	"daemon.podAnnotations":                       {`{"a":"b"}`, daemonSet, "a: b"},

@@ -101,7 +101,7 @@ func apply(ctx context.Context, file string) error {
 			}
 			return err
 		}
-		if len(obj.Object) == 0 {
+		if len(obj.Object) == 0 || obj.GetAnnotations()["rbac.kruise.io/rendered-when"] == "manager.watchPullSecrets" { // off by default
 			continue
 		}
 		if err := shared.Client.Apply(ctx, client.ApplyConfigurationFromUnstructured(obj), client.FieldOwner("test"), client.ForceOwnership); err != nil {
