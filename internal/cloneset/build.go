@@ -14,6 +14,7 @@ import (
 	"kruise.io/kruise/api/apps/pub"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/internal/pod/inplace"
 	"kruise.io/kruise/internal/pod/lifecycle"
 	"kruise.io/kruise/internal/revision"
 )
@@ -75,6 +76,7 @@ func (m *podMaker) make(r *appsv1.ControllerRevision, id string, existing []*cor
 		},
 		Spec: template.Spec,
 	}
+	forget(pd)
 	pd.Labels[appsv1beta1.CloneSetInstanceID] = id
 	lifecycle.SetState(pd, lifecycle.PreparingNormal, m.p.s.Now)
 	addGate(pd, pub.InPlaceUpdateReady)
@@ -90,6 +92,18 @@ func (m *podMaker) make(r *appsv1.ControllerRevision, id string, existing []*cor
 		}
 	}
 	return c, nil
+}
+
+// forget takes off a new pod what steers one pod only. It is in a template that somebody copied from a pod, and would have
+// every pod deleted as soon as it is created, for ever, or wait for an update that nobody began.
+func forget(pd *corev1.Pod) {
+	delete(pd.Labels, pub.SpecifiedDeleteKey)
+	for _, key := range []string{
+		pub.InPlaceUpdateStateKey, pub.InPlaceUpdateStateKeyOld, pub.InPlaceUpdateGraceKey, pub.InPlaceUpdateGraceKeyOld,
+		pub.RuntimeContainersMetaKey, lifecycle.NotYetNormalKey, inplace.ContainersRestartCountKey, inplace.PodRestartCountKey,
+	} {
+		delete(pd.Annotations, key)
+	}
 }
 
 func addGate(pd *corev1.Pod, t corev1.PodConditionType) {

@@ -30,23 +30,33 @@ const GoesWithKey = "apps.kruise.io/cloneset-claim-goes-with"
 
 func idOf(o metav1.Object) string { return o.GetLabels()[appsv1beta1.CloneSetInstanceID] }
 
-// podID is the id of a pod by its label or, if somebody took that off, by its name: its claims are in use all the same.
+// claimID is the id of a claim by its name, as for pods (podID). A claim without the label was not made for a pod.
+func claimID(cs *appsv1beta1.CloneSet, c *corev1.PersistentVolumeClaim) string {
+	id := idOf(c)
+	if middle := "-" + cs.Name + "-"; id != "" && strings.Contains(c.Name, middle) {
+		return c.Name[strings.LastIndex(c.Name, middle)+len(middle):]
+	}
+	return id
+}
+
+// podID is the id of a pod by its name, which nobody can change as they can its label: the claims of one pod must never
+// go with another one. A pod that was not named by us has the id of its label.
 func (p *planner) podID(pd *corev1.Pod) string {
-	if id := idOf(pd); id != "" {
+	if id, ok := strings.CutPrefix(pd.Name, p.cs.Name+"-"); ok {
 		return id
 	}
-	id, _ := strings.CutPrefix(pd.Name, p.cs.Name+"-")
-	return id
+	return idOf(pd)
 }
 
 // claims indexes the claims and cleans up after pods that are gone (cloneset 5.10).
 func (p *planner) claims() {
 	p.claimsByID = make(map[string][]*corev1.PersistentVolumeClaim)
 	for _, c := range p.s.Claims {
-		if c.DeletionTimestamp != nil || !metav1.IsControlledBy(c, p.cs) || idOf(c) == "" {
+		id := claimID(p.cs, c)
+		if c.DeletionTimestamp != nil || !metav1.IsControlledBy(c, p.cs) || id == "" {
 			continue
 		}
-		p.claimsByID[idOf(c)] = append(p.claimsByID[idOf(c)], c)
+		p.claimsByID[id] = append(p.claimsByID[id], c)
 	}
 	if len(p.claimsByID) == 0 || p.cs.DeletionTimestamp != nil {
 		return

@@ -125,7 +125,7 @@ const (
 	maxErrors  = 3
 )
 
-// shorten makes a condition's message of an error that may be a list of many.
+// shorten makes a message of an error that may be a list of many.
 func shorten(err error) string {
 	text := err.Error()
 	if list := flat(err); len(list) > maxErrors {
@@ -136,6 +136,15 @@ func shorten(err error) string {
 	}
 	return text
 }
+
+// brief is an error whose text is short enough for a log.
+type brief struct{ error }
+
+// Error implements error.
+func (b brief) Error() string { return shorten(b.error) }
+
+// Unwrap returns the whole error.
+func (b brief) Unwrap() error { return b.error }
 
 // flat lists the errors that were joined, and joined again.
 func flat(err error) []error {

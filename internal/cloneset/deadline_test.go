@@ -45,6 +45,24 @@ func TestS_cloneset_34_Deadline(t *testing.T) {
 	}
 }
 
+// A rollout that missed its deadline goes on, and is available when it ends.
+func TestS_cloneset_34_ExceededGoesOn(t *testing.T) {
+	w := start(t, 3, inPlace, maxUnavailable("1"), deadline(60))
+	w.Broken["app:v2"] = true
+	w.change(image("app:v2"))
+	w.settle()
+	w.advance(61 * time.Second)
+	w.settle()
+	w.wantReason(appsv1beta1.CloneSetProgressDeadlineExceeded)
+	w.Broken["app:v2"] = false
+	w.settle()
+	w.want(3, 3, 3)
+	w.wantReason(appsv1beta1.CloneSetAvailable)
+	if c := w.progressing(); c.Status != corev1.ConditionTrue {
+		t.Errorf("%+v", c)
+	}
+}
+
 func TestS_cloneset_34_ProgressExtendsTheDeadline(t *testing.T) {
 	w := start(t, 3, inPlace, maxUnavailable("1"), deadline(60), minReady(50))
 	w.advance(time.Hour)

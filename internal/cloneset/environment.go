@@ -71,5 +71,6 @@ func newReconciler(e Environment) *reconciler {
 		budgetAllows: e.BudgetAllows,
 		now:          e.Now,
 		memory:       newMemory(),
+		timeout:      timeout,
 	}
 }

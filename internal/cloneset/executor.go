@@ -167,14 +167,18 @@ func inParallel(n int, goOn func() bool, f func(i int)) int {
 	return begun
 }
 
+// inTime says whether to begin another write: for the time of a slice, unless one failed. Pods whose writes fail come
+// first again next time, so those behind them must have their turn now (weakness 18).
+func (e *executor) inTime(failed *atomic.Bool) func() bool {
+	began := e.now()
+	return func() bool { return failed.Load() || e.now().Sub(began) < slice }
+}
+
 // editAll writes the pod edits. Releases wait for the claims that go with the pod.
 func (e *executor) editAll(ctx context.Context, cs *appsv1beta1.CloneSet, edits []PodEdit, claimsOK bool, o *outcome) {
 	errs := make([]error, len(edits))
 	var failed atomic.Bool
-	began := e.now()
-	// Pods whose writes fail come first again next time: those behind them must have their turn now (weakness 18).
-	inTime := func() bool { return failed.Load() || e.now().Sub(began) < slice }
-	begun := e.parallel(len(edits), inTime, func(i int) {
+	begun := e.parallel(len(edits), e.inTime(&failed), func(i int) {
 		if edits[i].Kind == EditRelease && !claimsOK {
 			return
 		}
@@ -248,8 +252,14 @@ func (e *executor) editFailed(cs *appsv1beta1.CloneSet, edit *PodEdit, err error
 // than that was relied on.
 func (e *executor) deleteAll(ctx context.Context, cs *appsv1beta1.CloneSet, deletions []Deletion, o *outcome) {
 	errs := make([]error, len(deletions))
-	e.parallel(len(deletions), nil, func(i int) { errs[i] = e.deletePod(ctx, cs, &deletions[i]) })
-	for _, err := range errs {
+	var failed atomic.Bool
+	begun := e.parallel(len(deletions), e.inTime(&failed), func(i int) {
+		if errs[i] = e.deletePod(ctx, cs, &deletions[i]); errs[i] != nil {
+			failed.Store(true)
+		}
+	})
+	o.more = o.more || begun < len(deletions)
+	for _, err := range errs[:begun] {
 		switch {
 		case err == nil:
 			o.scaled = true
@@ -378,7 +388,7 @@ func (e *executor) patchClaim(ctx context.Context, cs *appsv1beta1.CloneSet, c, 
 // pod whose claim terminates never starts.
 func (e *executor) inUse(ctx context.Context, cs *appsv1beta1.CloneSet, claim *corev1.PersistentVolumeClaim) (bool, error) {
 	var pd corev1.Pod
-	err := e.live.Get(ctx, client.ObjectKey{Namespace: cs.Namespace, Name: cs.Name + "-" + idOf(claim)}, &pd)
+	err := e.live.Get(ctx, client.ObjectKey{Namespace: cs.Namespace, Name: cs.Name + "-" + claimID(cs, claim)}, &pd)
 	switch {
 	case apierrors.IsNotFound(err):
 		return false, nil

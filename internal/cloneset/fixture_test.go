@@ -72,8 +72,9 @@ func newFixture(t *testing.T, funcs interceptor.Funcs, change ...func(*appsv1bet
 				pods:      &pod.Writer{Client: c, Live: server},
 				revisions: &revision.Writer{Client: c, Live: server},
 			},
-			now:    time.Now,
-			memory: newMemory(),
+			now:     time.Now,
+			memory:  newMemory(),
+			timeout: timeout,
 		},
 	}
 }

@@ -112,7 +112,7 @@ func (p *planner) updatedReadyPods() int32 {
 
 // preDownloadNeedless says whether pulling ahead would gain nothing.
 func (p *planner) preDownloadNeedless() bool {
-	if p.policy() == appsv1beta1.RecreateCloneSetPodUpdatePolicyType || p.limits.replicas < preDownloadMinReplicas {
+	if p.onDelete || p.policy() == appsv1beta1.RecreateCloneSetPodUpdatePolicyType || p.limits.replicas < preDownloadMinReplicas {
 		return true
 	}
 	maxUnavailable := p.rolling.MaxUnavailable

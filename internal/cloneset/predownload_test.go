@@ -92,6 +92,7 @@ func TestS_cloneset_35_Ignored(t *testing.T) {
 	for name, edits := range map[string][]edit{
 		"few replicas": {replicas(3), inPlace, image("app:v2")}, "ReCreate": {image("app:v2")},
 		"all at once": {inPlace, maxUnavailable("100%"), image("app:v2")}, "not in place": {inPlace, env("2")},
+		"OnDelete": {inPlace, onDelete, image("app:v2")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := preDownload(start(t, 5))

@@ -30,8 +30,10 @@ const (
 	again = 50 * time.Millisecond
 	// cleanUpRetry is when to try again what failed and is no error of the reconcile.
 	cleanUpRetry = time.Second
-	// listTimeout bounds how long a reconcile waits for the cache to show its own writes.
-	listTimeout = 60 * time.Second
+	// timeout bounds how long a reconcile waits for the cache to show its own writes, and for its writes to be answered.
+	timeout = 60 * time.Second
+	// reportTimeout bounds how long it reports what came of them.
+	reportTimeout = 20 * time.Second
 )
 
 // errTerminating says that nothing can be created any more because the namespace is being deleted.
@@ -56,13 +58,15 @@ type reconciler struct {
 	budgetAllows func(context.Context, *corev1.Pod) (bool, string)
 	now          func() time.Time
 	memory       *memory
+	// timeout is that of the constant, or what a test puts in its place.
+	timeout time.Duration
 	// later asks for another look after a while, beside the retry of an error; nil asks for none.
 	later func(ctrl.Request, time.Duration)
 }
 
 // Reconcile observes, plans, acts and reports (cloneset 5.1).
-func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, listTimeout)
+func (r *reconciler) Reconcile(parent context.Context, req ctrl.Request) (ctrl.Result, error) {
+	ctx, cancel := context.WithTimeout(parent, r.timeout)
 	defer cancel()
 	cs := &appsv1beta1.CloneSet{}
 	if err := r.client.Get(ctx, req.NamespacedName, cs); err != nil {
@@ -71,9 +75,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
-	selector, err := metav1.LabelSelectorAsSelector(cs.Spec.Selector)
-	if err != nil || selector.Empty() {
-		logOf(ctx).Info("Ignoring a CloneSet whose selector is invalid", "err", err)
+	selector, err := selectorOf(cs)
+	if err != nil {
+		r.exec.recorder.Eventf(cs, corev1.EventTypeWarning, "InvalidSelector", "the CloneSet is left alone: %v", err)
 		return ctrl.Result{}, nil
 	}
 	snapshot, err := r.observe(ctx, cs, selector)
@@ -85,7 +89,7 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		return ctrl.Result{RequeueAfter: 2 * again}, nil
 	}
 	if err != nil {
-		return ctrl.Result{}, err
+		return ctrl.Result{}, r.reportBlocked(ctx, cs, err)
 	}
 	if unseen, err := r.unseen(ctx, cs, snapshot); unseen || err != nil {
 		return ctrl.Result{RequeueAfter: 2 * again}, err
@@ -99,6 +103,9 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 	if outcome.terminating = outcome.terminating || snapshot.NamespaceTerminating; outcome.terminating {
 		r.memory.terminate(req.NamespacedName, cs.UID)
 	}
+	// Writes that used up the time are what the status has to tell.
+	ctx, cancelReport := context.WithTimeout(parent, reportTimeout)
+	defer cancelReport()
 	result, err := r.report(ctx, cs, &decision, &outcome)
 	if err != nil {
 		// The result of a failure is ignored, and its retries become rare. A pod that can't be dealt with must not keep
@@ -106,9 +113,27 @@ func (r *reconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 		if result.RequeueAfter > 0 && r.later != nil {
 			r.later(req, result.RequeueAfter)
 		}
-		return ctrl.Result{}, err
+		return ctrl.Result{}, brief{err}
 	}
 	return result, nil
+}
+
+// selectorOf returns spec.selector. An object that admission did not see may have one that does not match the pods that
+// are made for it: they would be released and replaced for ever.
+func selectorOf(cs *appsv1beta1.CloneSet) (labels.Selector, error) {
+	if cs.Spec.Selector == nil {
+		return nil, errors.New("spec.selector is missing")
+	}
+	selector, err := metav1.LabelSelectorAsSelector(cs.Spec.Selector)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("spec.selector: %w", err)
+	case selector.Empty():
+		return nil, errors.New("spec.selector is empty")
+	case !selector.Matches(labels.Set(cs.Spec.Template.Labels)):
+		return nil, errors.New("spec.selector does not match the labels of spec.template")
+	}
+	return selector, nil
 }
 
 // observe takes the snapshot. It also stores the revision of the present template, without which there is nothing to
@@ -204,7 +229,11 @@ func (r *reconciler) observeRevisions(ctx context.Context, cs *appsv1beta1.Clone
 		if plan.Write == revision.Create {
 			r.memory.comes(client.ObjectKeyFromObject(cs), cs.UID, plan.Update.Name)
 		}
-		if err := r.exec.revisions.Apply(ctx, owner, plan); err != nil {
+		err := r.exec.revisions.Apply(ctx, owner, plan)
+		if apierrors.IsConflict(err) {
+			return errBehind
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -249,6 +278,21 @@ func (r *reconciler) unseen(ctx context.Context, cs *appsv1beta1.CloneSet, s *Sn
 	}
 	r.memory.settle(key, cs.UID, names)
 	return len(names) > 0, nil
+}
+
+// reportBlocked tells the user why there is nothing to plan with, if the apiserver says why: it refuses the revision of the
+// present template. It returns err, and what else went wrong.
+func (r *reconciler) reportBlocked(ctx context.Context, cs *appsv1beta1.CloneSet, err error) error {
+	if !apierrors.IsForbidden(err) && !apierrors.IsInvalid(err) && !apierrors.IsRequestEntityTooLargeError(err) {
+		return err
+	}
+	r.exec.recorder.Event(cs, corev1.EventTypeWarning, "FailedUpdate", err.Error())
+	status := cs.Status.DeepCopy()
+	setCondition(status, appsv1beta1.CloneSetCondition{
+		Type: appsv1beta1.CloneSetConditionFailedUpdate, Status: corev1.ConditionTrue, Reason: reasonUpdateFailed, Message: shorten(err),
+	}, r.now(), false)
+	_, statusErr := r.writeStatus(ctx, cs, status)
+	return errors.Join(err, statusErr)
 }
 
 // report writes the status and what else depends on the outcome, and says when to look again. The result is also meant

@@ -235,10 +235,22 @@ func TestLongWaitsAreExplained(t *testing.T) {
 	}
 }
 
+// What admission refuses may be stored all the same: it was off, or not there yet. A selector that does not match the pods
+// that are made would have them released and replaced for ever.
 func TestInvalidSelectorIsLeftAlone(t *testing.T) {
-	f := newFixture(t, interceptor.Funcs{}, func(s *appsv1beta1.CloneSet) { s.Spec.Selector = &metav1.LabelSelector{} })
-	if result, err := f.reconcileOnce(); err != nil || result.RequeueAfter != 0 || len(f.podNames()) != 0 {
-		t.Errorf("got %v, %v", result, err)
+	for name, selector := range map[string]*metav1.LabelSelector{
+		"none": nil, "empty": {}, "other labels": {MatchLabels: map[string]string{"app": "other"}},
+		"unknown operator": {MatchExpressions: []metav1.LabelSelectorRequirement{{Key: "app", Operator: "Like"}}},
+	} {
+		f := newFixture(t, interceptor.Funcs{}, func(s *appsv1beta1.CloneSet) { s.Spec.Selector = selector })
+		for range 2 {
+			if result, err := f.reconcileOnce(); err != nil || result.RequeueAfter != 0 || len(f.podNames()) != 0 {
+				t.Errorf("%s: %v, %v, pods %v", name, result, err, f.podNames())
+			}
+		}
+		if !f.hasEvent("InvalidSelector") {
+			t.Errorf("%s: no event", name)
+		}
 	}
 }
 

@@ -96,7 +96,8 @@ func (p *planner) refreshPod(i *podInfo) {
 		}
 	}
 	p.after(progress.RequeueAfter)
-	if progress.Infeasible != "" && !i.specified {
+	// A pod that is wanted at another revision leaves what its node can't give, and updating may be off.
+	if progress.Infeasible != "" && !i.specified && !p.onDelete && !p.paused() && pod.SameRevision(pod.RevisionOf(i.Pod), wanted) {
 		p.infeasible(i, progress.Infeasible)
 		return
 	}

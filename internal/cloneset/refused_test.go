@@ -7,9 +7,11 @@ import (
 	"errors"
 	"math"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -37,6 +39,9 @@ func (f *fixture) ready() {
 	f.t.Helper()
 	for _, name := range f.podNames() {
 		p := f.pod(name)
+		if p.Status.Phase == corev1.PodRunning {
+			continue
+		}
 		p.Labels["lifecycle.apps.kruise.io/state"] = "Normal"
 		p.Spec.NodeName = "node"
 		f.must(f.server.Update(context.Background(), p))
@@ -230,5 +235,105 @@ func TestRefusedResize(t *testing.T) {
 				t.Errorf("%d attempts with another size, error %v", attempts, err)
 			}
 		})
+	}
+}
+
+// Deletions take turns as other writes do: what is left comes with the next reconcile, at once.
+func TestDeletionsEndWithTheirTimeSlice(t *testing.T) {
+	f := newFixture(t, interceptor.Funcs{}, func(s *appsv1beta1.CloneSet) { s.Spec.Replicas = ptr.To[int32](40) })
+	f.rest(40)
+	f.scaleTo(0)
+	var calls atomic.Int64
+	f.exec.now = func() time.Time { return time.Now().Add(time.Duration(calls.Add(1)) * slice / 10) }
+	result, err := f.reconcileOnce()
+	f.must(err)
+	if n := len(f.podNames()); n == 0 || n == 40 || result.RequeueAfter == 0 || result.RequeueAfter > again {
+		t.Errorf("%d pods are left, look again after %s", n, result.RequeueAfter)
+	}
+	for range 10 {
+		_, err = f.reconcileOnce()
+		f.must(err)
+	}
+	if n := len(f.podNames()); n != 0 {
+		t.Errorf("%d pods are left", n)
+	}
+}
+
+// A webhook that does not answer uses up the time of a reconcile. The status tells all the same, and briefly.
+func TestStatusTellsOfWritesWithoutAnEnd(t *testing.T) {
+	hang := false
+	f := newFixture(t, interceptor.Funcs{Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+		if isPod(o) && hang {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return c.Patch(ctx, o, p, opts...)
+	}, SubResourcePatch: func(ctx context.Context, c client.Client, sub string, o client.Object, p client.Patch, opts ...client.SubResourcePatchOption) error {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return c.SubResource(sub).Patch(ctx, o, p, opts...)
+	}}, inPlaceUpdate(5))
+	_, err := f.reconcileOnce()
+	f.must(err)
+	f.ready()
+	f.change(newImage)
+	hang = true
+	f.timeout = 500 * time.Millisecond
+	_, err = f.reconcileOnce()
+	if err == nil || strings.Count(err.Error(), "\n") > maxErrors || !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("error %v", err)
+	}
+	if c := condition(f.set(), appsv1beta1.CloneSetConditionFailedUpdate); c.Status != corev1.ConditionTrue {
+		t.Errorf("FailedUpdate %+v", c)
+	}
+}
+
+// A quota has no room for the revision of the new template. Nothing can be done without it, and the user is told.
+func TestRefusedRevisionIsReported(t *testing.T) {
+	refuse := false
+	f := newFixture(t, interceptor.Funcs{Create: func(ctx context.Context, c client.WithWatch, o client.Object, opts ...client.CreateOption) error {
+		if _, ok := o.(*appsv1.ControllerRevision); ok && refuse {
+			return apierrors.NewForbidden(schema.GroupResource{Group: "apps", Resource: "controllerrevisions"}, o.GetName(), errors.New("exceeded quota"))
+		}
+		return c.Create(ctx, o, opts...)
+	}}, inPlaceUpdate(1))
+	f.rest(5)
+	refuse = true
+	f.change(newImage)
+	for range 2 {
+		if _, err := f.reconcileOnce(); err == nil || !strings.Contains(err.Error(), "exceeded quota") {
+			t.Errorf("got %v", err)
+		}
+	}
+	set := f.set()
+	if c := condition(set, appsv1beta1.CloneSetConditionFailedUpdate); c.Status != corev1.ConditionTrue || !strings.Contains(c.Message, "exceeded quota") || set.Status.ObservedGeneration == set.Generation {
+		t.Errorf("status %+v", set.Status)
+	}
+	if !f.hasEvent("FailedUpdate") {
+		t.Error("no event")
+	}
+	refuse = false
+	f.rest(5)
+	if c := condition(f.set(), appsv1beta1.CloneSetConditionFailedUpdate); c.Status != corev1.ConditionFalse {
+		t.Errorf("FailedUpdate after success %+v", c)
+	}
+}
+
+// Weakness 30: a revision that changed meanwhile is looked at again, and is no failure.
+func TestConflictOfARevisionIsNoFailure(t *testing.T) {
+	f := newFixture(t, interceptor.Funcs{Patch: func(ctx context.Context, c client.WithWatch, o client.Object, p client.Patch, opts ...client.PatchOption) error {
+		if _, ok := o.(*appsv1.ControllerRevision); ok {
+			return apierrors.NewConflict(schema.GroupResource{Group: "apps", Resource: "controllerrevisions"}, o.GetName(), errors.New("modified"))
+		}
+		return c.Patch(ctx, o, p, opts...)
+	}}, inPlaceUpdate(1))
+	f.rest(5)
+	f.change(newImage)
+	f.rest(5)
+	f.change(func(s *appsv1beta1.CloneSet) { s.Spec.Template.Spec.Containers[0].Image = "app:v1" }) // which raises its number
+	result, err := f.reconcileOnce()
+	if err != nil || result.RequeueAfter == 0 {
+		t.Errorf("got %v, %v", result, err)
 	}
 }

@@ -82,7 +82,7 @@ func (p *planner) takenIDs() map[string]bool {
 		taken[pod.ShortHash(pd.Name)] = true
 	}
 	for _, c := range p.s.Claims {
-		taken[idOf(c)] = true
+		taken[claimID(p.cs, c)] = true
 	}
 	return taken
 }

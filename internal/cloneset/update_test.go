@@ -308,22 +308,3 @@ func TestS_pod_lifecycle_18_S_pod_lifecycle_19_S_pod_lifecycle_21_Order(t *testi
 		t.Errorf("scatter: %v", got)
 	}
 }
-
-func TestS_cloneset_38_RestartAnywhere(t *testing.T) {
-	// The planner has no memory, so a restart is a reconcile from the objects alone; here each decision is made twice and
-	// only the second one is carried out.
-	for _, change := range []edit{func(*set) {}, inPlace} {
-		w := start(t, 5, change, maxUnavailable("0"), maxSurge("2"), claimTemplate("1Gi"))
-		w.change(image("app:v2"))
-		for range 200 {
-			cloneset.Plan(w.Snapshot())
-			if !w.Step() {
-				break
-			}
-		}
-		w.want(5, 5, 5)
-		if len(w.Pods) != 5 || len(w.Claims) != 5 {
-			t.Errorf("%d pods, %d claims", len(w.Pods), len(w.Claims))
-		}
-	}
-}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
@@ -82,7 +81,7 @@ func (r *lists) run(ctx context.Context, job *appsv1beta1.ImageListPullJob) erro
 		return err
 	}
 	actErr := errors.Join(r.create(ctx, job, d.create), r.delete(ctx, job, d.delete), r.share(ctx, d.shares))
-	return errors.Join(actErr, r.report(ctx, job, &d.status))
+	return errors.Join(actErr, statuspatch.Write(ctx, r.Client, job, &job.Status, &d.status))
 }
 
 // label keeps the hash of the template on the job.
@@ -152,18 +151,4 @@ func inParallel(children []*appsv1beta1.ImagePullJob, do func(*appsv1beta1.Image
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-func (r *lists) report(ctx context.Context, job *appsv1beta1.ImageListPullJob, status *appsv1beta1.ImageListPullJobStatus) error {
-	if equality.Semantic.DeepEqual(&job.Status, status) {
-		return nil
-	}
-	patch, err := statuspatch.Of("", &job.Status, status)
-	if err != nil {
-		return fmt.Errorf("status of ImageListPullJob %s: %w", client.ObjectKeyFromObject(job), err)
-	}
-	if err := r.Client.Status().Patch(ctx, job, patch); err != nil {
-		return fmt.Errorf("status of ImageListPullJob %s: %w", client.ObjectKeyFromObject(job), err)
-	}
-	return nil
 }

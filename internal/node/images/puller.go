@@ -34,7 +34,7 @@ type Options struct {
 	// Client reads the node's NodeImage from the cache and writes its status.
 	Client client.Client
 	// Images returns where to pull; an error says why nothing can be pulled now.
-	Images func() (cri.Images, error)
+	Images func(context.Context) (cri.Images, error)
 	// Credentials finds what to log in to registries with.
 	Credentials Credentials
 	Recorder    record.EventRecorder
@@ -208,7 +208,8 @@ func (p *Puller) start(n *appsv1beta1.NodeImage, key taskKey, entry appsv1beta1.
 	p.mu.Lock()
 	p.tasks[key] = t
 	p.mu.Unlock()
-	job := &pull{puller: p, node: n.DeepCopy(), image: reference.Image{Name: key.name, Tag: key.tag}, entry: *entry.DeepCopy(), tag: *tag.DeepCopy(), task: t}
+	job := &pull{puller: p, node: named(n), image: reference.Image{Name: key.name, Tag: key.tag},
+		secrets: slices.Clone(entry.PullSecrets), sandboxConfig: entry.SandboxConfig.DeepCopy(), tag: *tag.DeepCopy(), task: t}
 	if p.slots != nil {
 		job.ticket = p.slots.ask()
 	}
@@ -218,6 +219,11 @@ func (p *Puller) start(n *appsv1beta1.NodeImage, key taskKey, entry appsv1beta1.
 		defer cancel()
 		job.run(ctx)
 	}()
+}
+
+// named returns what a task keeps of its NodeImage: one with many tasks is large, and each of them lives for long.
+func named(n *appsv1beta1.NodeImage) *appsv1beta1.NodeImage {
+	return &appsv1beta1.NodeImage{ObjectMeta: metav1.ObjectMeta{Name: n.Name, UID: n.UID}}
 }
 
 // status returns the whole status as it is now, and whether anything is unfinished. firstSyncStatus is set when all

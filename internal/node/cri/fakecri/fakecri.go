@@ -241,6 +241,7 @@ func (s *Server) ListContainers(_ context.Context, r *runtimeapi.ListContainersR
 	out := &runtimeapi.ListContainersResponse{}
 	for _, c := range s.containers {
 		matches := r.Filter.GetId() == "" || r.Filter.GetId() == c.Id
+		matches = matches && (r.Filter.GetState() == nil || r.Filter.GetState().State == c.State)
 		for k, v := range r.Filter.GetLabelSelector() {
 			matches = matches && c.Labels[k] == v
 		}
