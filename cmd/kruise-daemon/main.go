@@ -98,6 +98,7 @@ func parse(args []string, o *node.Options) (kubeconfig string, err error) {
 	fs.StringVar(&o.BrokerURL, "broker-url", "https://kruise-webhook-service.kruise-system.svc"+credentials.BrokerPath, "Where the manager is asked with --secret-delivery=broker.")
 	fs.StringVar(&o.BrokerDir, "broker-dir", "/kruise/broker", "Directory of a projected volume with ca.crt of ConfigMap "+credentials.CAConfigMap+" and a token of audience "+credentials.BrokerAudience+".")
 	fs.BoolVar(&o.AllowPreStopHost, "allow-prestop-host", false, "Let HTTP preStop hooks name a host other than the pod.")
+	fs.StringVar(&o.ManagerNamespace, "manager-namespace", "kruise-system", "Namespace of the manager, whose feature gates are compared with these; empty means not to.")
 	fs.Var(cliflag.NewMapStringBool(&set), "feature-gates", "Comma list of Name=true|false; the same as the manager's.")
 	// Flags that the manager and the agent share in other deployments; without effect here.
 	fs.Duration("expectation-timeout", 5*time.Minute, "Without effect.")

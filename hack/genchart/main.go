@@ -21,6 +21,7 @@ import (
 
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/install"
+	"kruise.io/kruise/internal/manager/webhooks"
 )
 
 const (
@@ -66,6 +67,13 @@ func run() error {
 		}
 	}
 	if err := writeGates(); err != nil {
+		return err
+	}
+	agents, err := webhooks.AgentsManifest()
+	if err != nil {
+		return err
+	}
+	if err := write(filepath.Join(chart, "files/webhook/agents.yaml"), append([]byte(notice), agents...)); err != nil {
 		return err
 	}
 	if err := writeCRDChart(); err != nil {

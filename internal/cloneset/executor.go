@@ -132,6 +132,7 @@ func (e *executor) editAndCreate(ctx context.Context, cs *appsv1beta1.CloneSet, 
 // add adds what came of creating.
 func (o *outcome) add(created *outcome) {
 	o.fail(true, created.scaleErrs...)
+	o.scaled = o.scaled || created.scaled
 	o.taken = append(o.taken, created.taken...)
 	o.more = o.more || created.more
 	o.terminating = o.terminating || created.terminating

@@ -4,6 +4,7 @@ package cloneset
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -13,6 +14,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -362,10 +364,15 @@ func (r *reconciler) report(ctx context.Context, cs *appsv1beta1.CloneSet, d *De
 // trimPodsToDelete writes the names that are left, if nobody changed the CloneSet meanwhile (weakness 24). It says whether
 // that worked, or is not needed any more.
 func (r *reconciler) trimPodsToDelete(ctx context.Context, cs *appsv1beta1.CloneSet, names []string) bool {
-	wanted := cs.DeepCopy()
-	wanted.Spec.ScaleStrategy.PodsToDelete = names
 	// The status write before this one changed the version, and nothing else.
-	err := r.client.Patch(ctx, wanted, client.MergeFromWithOptions(cs, client.MergeFromWithOptimisticLock{}))
+	patch, err := json.Marshal(map[string]any{
+		"metadata": map[string]any{"resourceVersion": cs.ResourceVersion},
+		"spec":     map[string]any{"scaleStrategy": map[string]any{"podsToDelete": names}}, // null for none
+	})
+	if err == nil {
+		wanted := &appsv1beta1.CloneSet{ObjectMeta: metav1.ObjectMeta{Namespace: cs.Namespace, Name: cs.Name}}
+		err = r.client.Patch(ctx, wanted, client.RawPatch(types.MergePatchType, patch))
+	}
 	if err != nil && !apierrors.IsNotFound(err) {
 		if !apierrors.IsConflict(err) {
 			logOf(ctx).Error(err, "Failed to remove vanished names from podsToDelete")

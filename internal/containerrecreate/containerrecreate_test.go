@@ -4,6 +4,7 @@ package containerrecreate
 
 import (
 	"context"
+	"math"
 	"testing"
 	"time"
 
@@ -19,6 +20,7 @@ import (
 	"k8s.io/utils/ptr"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
+	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"kruise.io/kruise/api/apps/pub"
@@ -72,6 +74,15 @@ func TestEnds(t *testing.T) {
 		}
 		if d := at(60*time.Second, request("r", ""), runningPod(false)); d.complete != "daemon has not responded for a long time" {
 			t.Errorf("at 60 s: %+v", d)
+		}
+	})
+	t.Run("a deadline beyond all times", func(t *testing.T) {
+		for _, seconds := range []int64{math.MaxInt64, 10_000_000_000} {
+			crr := request("r", appsv1beta1.ContainerRecreateRequestRecreating)
+			crr.Spec.ActiveDeadlineSeconds = &seconds
+			if d := at(time.Hour, crr, runningPod(false)); d.complete != "" {
+				t.Errorf("%d: %q", seconds, d.complete)
+			}
 		}
 	})
 	t.Run("S_container_restart_10", func(t *testing.T) {
@@ -301,4 +312,42 @@ func TestTTL(t *testing.T) {
 		}
 		f.get(t, stays)
 	})
+}
+
+// A cache that lags behind ends no request and takes no pod's readiness for given back.
+func TestStaleCache(t *testing.T) {
+	former := runningPod(true)
+	former.UID = "former"
+	for name, stale := range map[string][]client.Object{"no pod yet": nil, "the pod before": {former}} {
+		t.Run(name, func(t *testing.T) {
+			crr, p := request("crr", appsv1beta1.ContainerRecreateRequestRecreating), runningPod(true)
+			crr.Spec.Strategy.UnreadyGracePeriodSeconds = ptr.To[int64](5)
+			f := newFixture(t, crr, p)
+			f.reconcile(t, crr)
+			f.get(t, crr)
+			if err := f.Delete(t.Context(), crr); err != nil { // it has a finalizer
+				t.Fatal(err)
+			}
+			cache := newFixture(t, stale...)
+			f.r.Client = interceptor.NewClient(f.Client.(client.WithWatch), interceptor.Funcs{
+				Get: func(ctx context.Context, c client.WithWatch, key client.ObjectKey, obj client.Object, opts ...client.GetOption) error {
+					if _, ok := obj.(*corev1.Pod); ok {
+						return cache.Get(ctx, key, obj, opts...)
+					}
+					return c.Get(ctx, key, obj, opts...)
+				}})
+			running := request("running", appsv1beta1.ContainerRecreateRequestRecreating)
+			if err := f.Create(t.Context(), running); err != nil {
+				t.Fatal(err)
+			}
+			f.reconcile(t, running)
+			if f.get(t, running); running.Status.CompletionTime != nil {
+				t.Errorf("ended: %s", running.Status.Message)
+			}
+			f.reconcile(t, crr)
+			if f.get(t, p); pod.IsBlocked(p, key(crr)) {
+				t.Error("the pod stays out of traffic")
+			}
+		})
+	}
 }

@@ -36,7 +36,7 @@ type Config struct {
 	Client client.Client
 	// Plain reads from the cache and doesn't wait.
 	Plain client.Client
-	// Live reads from the apiserver, after conflicts.
+	// Live reads from the apiserver, after conflicts and before what can't be taken back.
 	Live        client.Reader
 	Recorder    events.EventRecorder
 	Workers     int
@@ -91,13 +91,18 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	s := &snapshot{crr: crr, now: r.Now()}
-	p := &corev1.Pod{}
-	if err := r.Client.Get(ctx, types.NamespacedName{Namespace: crr.Namespace, Name: crr.Spec.PodName}, p); err == nil {
-		s.pod = p
-	} else if !apierrors.IsNotFound(err) {
-		return reconcile.Result{}, fmt.Errorf("pod %s/%s: %w", crr.Namespace, crr.Spec.PodName, err)
+	var err error
+	if s.pod, err = podOf(ctx, r.Client, crr); err != nil {
+		return reconcile.Result{}, err
 	}
 	d := plan(s)
+	if d.complete == messagePodGone || d.removeFinalizer && !d.release {
+		// Neither can be taken back, and the cache may lag behind: a pod that is there is not gone, nor left out of traffic.
+		if s.pod, err = podOf(ctx, r.Live, crr); err != nil {
+			return reconcile.Result{}, err
+		}
+		d = plan(s)
+	}
 	if err := r.act(ctx, s, d); err != nil {
 		if apierrors.IsConflict(err) || apierrors.IsNotFound(err) {
 			return reconcile.Result{RequeueAfter: time.Second}, nil
@@ -105,6 +110,19 @@ func (r *reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, fmt.Errorf("ContainerRecreateRequest %s: %w", req, err)
 	}
 	return reconcile.Result{RequeueAfter: d.requeueAfter}, nil
+}
+
+// podOf reads the pod of the request's name, nil if there is none.
+func podOf(ctx context.Context, reader client.Reader, crr *appsv1beta1.ContainerRecreateRequest) (*corev1.Pod, error) {
+	p := &corev1.Pod{}
+	err := reader.Get(ctx, types.NamespacedName{Namespace: crr.Namespace, Name: crr.Spec.PodName}, p)
+	if apierrors.IsNotFound(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("pod %s/%s: %w", crr.Namespace, crr.Spec.PodName, err)
+	}
+	return p, nil
 }
 
 func (r *reconciler) act(ctx context.Context, s *snapshot, d *decision) error {

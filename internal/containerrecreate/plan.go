@@ -17,6 +17,7 @@ import (
 	"kruise.io/kruise/api/apps/pub"
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/pod"
+	"kruise.io/kruise/internal/seconds"
 )
 
 const (
@@ -74,7 +75,7 @@ func plan(s *snapshot) *decision {
 		d.lookAgain(answerTime - age)
 	}
 	if limit := crr.Spec.ActiveDeadlineSeconds; limit != nil {
-		left := time.Duration(*limit)*time.Second - age
+		left := seconds.Of(*limit) - age
 		if left <= 0 {
 			d.complete = messageDeadline
 			return d

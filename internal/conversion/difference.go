@@ -157,9 +157,10 @@ func (d *difference) applyList(current any) (any, bool) {
 	if !ok {
 		return current, false
 	}
-	hashes := make([]string, len(list))
+	hashes, places := make([]string, len(list)), map[string][]int{} // of each element, and where each content is
 	for i := range list {
 		hashes[i] = hashOf(list[i])
+		places[hashes[i]] = append(places[hashes[i]], i)
 	}
 	applied, done := false, make([]bool, len(list))
 	use := func(i int, e *element) bool {
@@ -184,13 +185,13 @@ func (d *difference) applyList(current any) (any, bool) {
 		changed = append(changed, e)
 	}
 	for _, e := range changed {
-		moved := false
-		for i := range list {
-			if hashes[i] == e.Hash && use(i, e) {
-				moved = true
-				break
-			}
+		same := places[e.Hash]
+		for len(same) > 0 && done[same[0]] {
+			same = same[1:]
 		}
+		places[e.Hash] = same
+		// What does not fit one element does not fit another with the same content.
+		moved := len(same) > 0 && use(same[0], e)
 		if !moved && e.Index >= 0 && e.Index < len(list) && keyOf(list[e.Index]) == e.Key {
 			use(e.Index, e)
 		}

@@ -14,9 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// maxReview bounds the body of a conversion review; the apiserver converts lists in chunks far below it.
-const maxReview = 256 << 20
-
 // Handler serves conversion reviews, v1 and v1beta1, at /convert. Beyond what controller-runtime's handler does with the
 // converters of Register, it keeps fields of pod and claim templates that this build does not know, as a newer apiserver
 // may have them.
@@ -24,7 +21,7 @@ func Handler() http.Handler { return http.HandlerFunc(serve) }
 
 func serve(w http.ResponseWriter, r *http.Request) {
 	var review apiextensionsv1.ConversionReview
-	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxReview)).Decode(&review); err != nil {
+	if err := json.NewDecoder(r.Body).Decode(&review); err != nil {
 		http.Error(w, fmt.Sprintf("cannot read the conversion review: %v", err), http.StatusBadRequest)
 		return
 	}

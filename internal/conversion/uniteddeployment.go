@@ -18,10 +18,15 @@ func unitedDeploymentToHub(in *v1alpha1.UnitedDeployment, out *v1beta1.UnitedDep
 	assign(&out.Spec, in.Spec)
 	assign(&out.Status, in.Status)
 
+	places := map[string]int{} // of the first entry of each subset
+	for i, status := range slices.Backward(out.Status.SubsetStatuses) {
+		places[status.Name] = i
+	}
 	subset := func(name string) *v1beta1.UnitedDeploymentSubsetStatus {
-		i := slices.IndexFunc(out.Status.SubsetStatuses, func(s v1beta1.UnitedDeploymentSubsetStatus) bool { return s.Name == name })
-		if i < 0 {
+		i, ok := places[name]
+		if !ok {
 			i = len(out.Status.SubsetStatuses)
+			places[name] = i
 			out.Status.SubsetStatuses = append(out.Status.SubsetStatuses, v1beta1.UnitedDeploymentSubsetStatus{Name: name})
 		}
 		return &out.Status.SubsetStatuses[i]

@@ -148,17 +148,35 @@ func (b *Broker) review(ctx context.Context, token string) (agent, error) {
 		return ""
 	}
 	who := agent{pod: extra("pod-name"), uid: extra("pod-uid"), node: extra("node-name")}
-	if who.pod == "" || who.uid == "" || who.node == "" {
-		return agent{}, refused{http.StatusForbidden, fmt.Errorf("the token is not bound to a pod and a node")}
+	if who.pod == "" || who.uid == "" {
+		return agent{}, refused{http.StatusForbidden, fmt.Errorf("the token is not bound to a pod")}
+	}
+	if who.node == "" { // tokens of apiservers before 1.30 do not tell it; the pod does
+		pod, err := b.pod(ctx, who)
+		if err != nil {
+			return agent{}, err
+		}
+		if who.node = pod.Spec.NodeName; who.node == "" || string(pod.UID) != who.uid {
+			return agent{}, refused{http.StatusForbidden, fmt.Errorf("the token is not bound to a node")}
+		}
 	}
 	return who, nil
 }
 
-// lives refuses an agent whose pod is not on its node any more.
-func (b *Broker) lives(ctx context.Context, who agent) error {
+// pod reads that of an agent; it is empty if there is none.
+func (b *Broker) pod(ctx context.Context, who agent) (*corev1.Pod, error) {
 	pod := &corev1.Pod{}
 	if err := b.Live.Get(ctx, types.NamespacedName{Namespace: b.Namespace, Name: who.pod}, pod); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("reading the agent's pod %s: %w", who.pod, err)
+		return nil, fmt.Errorf("reading the agent's pod %s: %w", who.pod, err)
+	}
+	return pod, nil
+}
+
+// lives refuses an agent whose pod is not on its node any more.
+func (b *Broker) lives(ctx context.Context, who agent) error {
+	pod, err := b.pod(ctx, who)
+	if err != nil {
+		return err
 	}
 	if string(pod.UID) != who.uid || pod.Spec.NodeName != who.node || pod.DeletionTimestamp != nil ||
 		pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed {

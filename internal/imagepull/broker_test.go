@@ -4,6 +4,7 @@ package imagepull
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -47,12 +48,15 @@ func newBrokered(t *testing.T) *brokered {
 	}).WithInterceptorFuncs(interceptor.Funcs{Create: func(_ context.Context, _ client.WithWatch, obj client.Object, _ ...client.CreateOption) error {
 		review := obj.(*authenticationv1.TokenReview)
 		b.reviews++
-		if review.Spec.Token == "good" {
+		if strings.HasPrefix(review.Spec.Token, "good") {
 			const key = "authentication.kubernetes.io/"
 			review.Status = authenticationv1.TokenReviewStatus{Authenticated: true, Audiences: []string{credentials.BrokerAudience}, User: authenticationv1.UserInfo{
 				Username: "system:serviceaccount:kruise-system:kruise-daemon",
 				Extra:    map[string]authenticationv1.ExtraValue{key + "pod-name": {"agent"}, key + "pod-uid": {"u"}, key + "node-name": {"n"}},
 			}}
+			if review.Spec.Token == "good before 1.30" {
+				delete(review.Status.User.Extra, key+"node-name")
+			}
 		}
 		return nil
 	}}).Build()
@@ -126,6 +130,12 @@ func TestBrokerReviews(t *testing.T) {
 		}
 		if why == nil || !strings.Contains(why.Error(), "does not live on node n") || b.reviews != 1 {
 			t.Errorf("%v, %d reviews", why, b.reviews)
+		}
+	})
+	t.Run("a token without a node", func(t *testing.T) {
+		b := newBrokered(t)
+		if got := b.ask("good before 1.30", here); got != http.StatusForbidden || b.tokens.by[sha256.Sum256([]byte("good before 1.30"))].node != "n" {
+			t.Errorf("answer %d, known %v", got, b.tokens.by)
 		}
 	})
 	t.Run("what is remembered is bounded", func(t *testing.T) {

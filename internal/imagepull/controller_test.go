@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -196,6 +197,72 @@ func TestJobController(t *testing.T) {
 		equal(t, "event", <-c.events, want)
 		equal(t, "writes to NodeImages", c.writes.Load(), 0)
 	})
+	t.Run("what becomes of a pull secret while the job runs", func(t *testing.T) {
+		job := pullJob("job", parallel(1))
+		job.Spec.PullSecrets = []string{"s1"}
+		c := newCluster(t, objectsOf(nodes(2), job, namespace.DeepCopy())...)
+		r := newJobs(c.config)
+		look := func() (result reconcile.Result, copies []corev1.Secret) {
+			t.Helper()
+			result, err := reconciled(t, r, job)
+			if err != nil {
+				t.Fatal(err)
+			}
+			list := &corev1.SecretList{}
+			if err := c.List(context.Background(), list, client.InNamespace("config")); err != nil {
+				t.Fatal(err)
+			}
+			return result, list.Items
+		}
+		t.Run("S_image_pulling_27", func(t *testing.T) {
+			_, copies := look()
+			n := nodeImage("node-0")
+			c.get(t, n)
+			c.get(t, job)
+			if entry := n.Spec.Images["busybox"]; len(entry.Tags) != 1 || len(entry.PullSecrets) != 0 || len(copies) != 0 || !strings.Contains(job.Status.Message, "pull secrets not found: s1") {
+				t.Errorf("entry %+v, copies %v, message %q", entry, copies, job.Status.Message)
+			}
+		})
+		secret := source("s1", "x")
+		secret.Namespace, secret.ResourceVersion = "ns", ""
+		if err := c.Create(context.Background(), secret); err != nil {
+			t.Fatal(err)
+		}
+		c.now = c.now.Add(secretPeriod)
+		result, copies := look()
+		if len(copies) != 1 || result.RequeueAfter > secretPeriod {
+			t.Fatalf("copies %v, looks again after %s", copies, result.RequeueAfter)
+		}
+		n := nodeImage("node-0")
+		c.get(t, n)
+		equal(t, "references of the running task", len(n.Spec.Images["busybox"].PullSecrets), 1)
+		t.Run("S_image_pulling_26", func(t *testing.T) {
+			secret.Data[corev1.DockerConfigJsonKey] = []byte("y")
+			if err := c.Update(context.Background(), secret); err != nil {
+				t.Fatal(err)
+			}
+			c.now = c.now.Add(secretPeriod)
+			_, copies := look()
+			equal(t, "data", string(copies[0].Data[corev1.DockerConfigJsonKey]), "y")
+		})
+	})
+	t.Run("a result is not overwritten by who has not seen it", func(t *testing.T) {
+		job := pullJob("job")
+		c := newCluster(t, append(objectsOf(nodes(1)), job)...)
+		former := job.DeepCopy()
+		c.get(t, former)
+		c.get(t, job)
+		job.Status = appsv1beta1.ImagePullJobStatus{Desired: 1, Succeeded: 1, CompletionTime: ptr.To(metav1.NewTime(t0)), Message: "job has completed"}
+		if err := c.Status().Update(context.Background(), job); err != nil {
+			t.Fatal(err)
+		}
+		stale := &appsv1beta1.ImagePullJobStatus{Desired: 1, Active: 1, Message: "job is running"}
+		if err := newJobs(c.config).report(context.Background(), former, stale); !apierrors.IsConflict(err) {
+			t.Errorf("error %v", err)
+		}
+		c.get(t, job)
+		equal(t, "active, succeeded", []int32{job.Status.Active, job.Status.Succeeded}, []int32{0, 1})
+	})
 	t.Run("without the namespace of copies", func(t *testing.T) {
 		job := pullJob("job")
 		job.Spec.PullSecrets = []string{"s1"}
@@ -258,6 +325,24 @@ func TestNodeImageController(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := reconciled(t, r, node); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Get(context.Background(), client.ObjectKeyFromObject(n), n); !apierrors.IsNotFound(err) {
+		t.Errorf("the NodeImage is still there: %v", err)
+	}
+}
+
+// A cache that does not know a node yet does not take its NodeImage away.
+func TestNodeImageOfUnknownNode(t *testing.T) {
+	node, n := readyNode(t0), nodeImage("n")
+	c := newCluster(t, n)
+	c.config.Live = newCluster(t, node).Client
+	if _, err := reconciled(t, &nodeImages{c.config}, n); err != nil {
+		t.Fatal(err)
+	}
+	c.get(t, n)
+	c.config.Live = c.Client
+	if _, err := reconciled(t, &nodeImages{c.config}, n); err != nil {
 		t.Fatal(err)
 	}
 	if err := c.Get(context.Background(), client.ObjectKeyFromObject(n), n); !apierrors.IsNotFound(err) {
@@ -357,4 +442,25 @@ func TestOwnersAreAskedConcurrently(t *testing.T) {
 		})
 	}
 	wg.Wait()
+}
+
+// A conflict among other errors hides none of them.
+func TestRetriable(t *testing.T) {
+	conflict := apierrors.NewConflict(appsv1beta1.Resource("nodeimages"), "n", errors.New("stale"))
+	wrapped, refused := fmt.Errorf("NodeImage n: %w", conflict), apierrors.NewBadRequest("no")
+	for name, tc := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"a conflict":         {wrapped, true},
+		"several":            {errors.Join(wrapped, nil, errors.Join(conflict, conflict)), true},
+		"another error":      {fmt.Errorf("NodeImage n: %w", refused), false},
+		"both":               {errors.Join(wrapped, refused), false},
+		"both, wrapped":      {fmt.Errorf("pull secrets: %w", errors.Join(refused, conflict)), false},
+		"no apiserver's one": {errors.New("no"), false},
+	} {
+		if got := retriable(tc.err); got != tc.want {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
 }

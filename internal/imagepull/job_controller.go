@@ -331,17 +331,11 @@ func (r *jobs) write(ctx context.Context, n *appsv1beta1.NodeImage, change func(
 
 // report writes the status if it differs, and tells once that a job had nothing to do (W13).
 func (r *jobs) report(ctx context.Context, job *appsv1beta1.ImagePullJob, status *appsv1beta1.ImagePullJobStatus) error {
-	if equality.Semantic.DeepEqual(&job.Status, status) {
-		return nil
+	news := !equality.Semantic.DeepEqual(&job.Status, status)
+	if err := statuspatch.Write(ctx, r.Client, job, &job.Status, status); err != nil {
+		return err
 	}
-	patch, err := statuspatch.Of("", &job.Status, status)
-	if err != nil {
-		return fmt.Errorf("status of ImagePullJob %s: %w", client.ObjectKeyFromObject(job), err)
-	}
-	if err := r.Client.Status().Patch(ctx, job, patch); err != nil {
-		return fmt.Errorf("status of ImagePullJob %s: %w", client.ObjectKeyFromObject(job), err)
-	}
-	if status.CompletionTime != nil && status.Desired == 0 {
+	if news && status.CompletionTime != nil && status.Desired == 0 {
 		r.Recorder.Eventf(job, nil, corev1.EventTypeWarning, "NoNodeSelected", "PullImage", "The job completed without pulling: it selects no node")
 	}
 	return nil

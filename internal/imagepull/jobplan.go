@@ -12,6 +12,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/seconds"
 )
 
 // roomPeriod is how often a job looks whether others have left room for it: their ends don't wake it.
@@ -158,7 +159,7 @@ func summarise(s *jobSnapshot, d *jobDecision, byClass map[class][]string) {
 		st.Message = fmt.Sprintf("job is running, progress %.1f%%", 100*float64(done)/float64(st.Desired))
 	}
 	if st.CompletionTime == nil && policy.Type != appsv1beta1.Never && policy.ActiveDeadlineSeconds != nil {
-		deadline := st.StartTime.Add(time.Duration(*policy.ActiveDeadlineSeconds) * time.Second)
+		deadline := st.StartTime.Add(seconds.Of(*policy.ActiveDeadlineSeconds))
 		if left := deadline.Sub(s.now); left > 0 {
 			d.requeueAfter = max(left, time.Second)
 		} else {

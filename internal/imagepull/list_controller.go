@@ -10,9 +10,7 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -81,8 +79,8 @@ func (r *lists) run(ctx context.Context, job *appsv1beta1.ImageListPullJob) erro
 	if err := r.label(ctx, job, d.hash); err != nil {
 		return err
 	}
-	actErr := errors.Join(r.create(ctx, job, d.create), r.delete(ctx, job, d.delete), r.share(ctx, d.shares))
-	return errors.Join(actErr, r.report(ctx, job, &d.status))
+	actErr := errors.Join(r.create(ctx, job, d.create), r.delete(ctx, job, d.delete), r.share(ctx, d.shares), r.repeat(ctx, job, d.repeats))
+	return errors.Join(actErr, statuspatch.Write(ctx, r.Client, job, &job.Status, &d.status))
 }
 
 // label keeps the hash of the template on the job.
@@ -131,7 +129,7 @@ func (r *lists) delete(ctx context.Context, job *appsv1beta1.ImageListPullJob, c
 func (r *lists) share(ctx context.Context, shares []share) error {
 	for _, s := range shares {
 		base := s.child.DeepCopy()
-		s.child.Spec.Parallelism = ptr.To(intstr.FromInt32(s.parallelism))
+		s.apply()
 		if err := r.Client.Patch(ctx, s.child, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
 			return fmt.Errorf("parallelism of ImagePullJob %s: %w", client.ObjectKeyFromObject(s.child), err)
 		}
@@ -152,18 +150,4 @@ func inParallel(children []*appsv1beta1.ImagePullJob, do func(*appsv1beta1.Image
 	}
 	wg.Wait()
 	return errors.Join(errs...)
-}
-
-func (r *lists) report(ctx context.Context, job *appsv1beta1.ImageListPullJob, status *appsv1beta1.ImageListPullJobStatus) error {
-	if equality.Semantic.DeepEqual(&job.Status, status) {
-		return nil
-	}
-	patch, err := statuspatch.Of("", &job.Status, status)
-	if err != nil {
-		return fmt.Errorf("status of ImageListPullJob %s: %w", client.ObjectKeyFromObject(job), err)
-	}
-	if err := r.Client.Status().Patch(ctx, job, patch); err != nil {
-		return fmt.Errorf("status of ImageListPullJob %s: %w", client.ObjectKeyFromObject(job), err)
-	}
-	return nil
 }

@@ -5,6 +5,7 @@ package imagepull
 import (
 	"strconv"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/utils/ptr"
 
@@ -21,10 +22,38 @@ func ParseListParallelism(value string) (limit int32, ok bool) {
 	return int32(n), err == nil && n > 0
 }
 
+// shareAnnotation marks children whose parallelism is their share of the list's limit: without a limit it is not theirs
+// to keep. What somebody gives a child by hand is.
+const shareAnnotation = "imagelistpulljobs.kruise.io/share"
+
 // share is a parallelism that a child is given.
 type share struct {
 	child       *appsv1beta1.ImagePullJob
-	parallelism int32
+	parallelism *intstr.IntOrString
+	limited     bool
+}
+
+func shareOf(c *appsv1beta1.ImagePullJob, parallelism int32) share {
+	return share{c, ptr.To(intstr.FromInt32(parallelism)), true}
+}
+
+// apply gives the child its share.
+func (s share) apply() {
+	s.child.Spec.Parallelism = s.parallelism
+	if s.limited {
+		metav1.SetMetaDataAnnotation(&s.child.ObjectMeta, shareAnnotation, "true")
+	} else {
+		delete(s.child.Annotations, shareAnnotation)
+	}
+}
+
+// planNoShares gives back what children had to give up for a limit that is gone.
+func planNoShares(job *appsv1beta1.ImageListPullJob, d *listDecision, children map[string]*appsv1beta1.ImagePullJob) {
+	for _, image := range job.Spec.Images {
+		if c := children[image]; c != nil && c.Status.CompletionTime == nil && c.Annotations[shareAnnotation] != "" {
+			d.shares = append(d.shares, share{child: c, parallelism: job.Spec.Parallelism})
+		}
+	}
 }
 
 // planShares divides the limit of a list job between the images that are not done, in the order of the list and never
@@ -33,6 +62,7 @@ type share struct {
 func planShares(job *appsv1beta1.ImageListPullJob, d *listDecision, children map[string]*appsv1beta1.ImagePullJob) {
 	limit, ok := ParseListParallelism(job.Annotations[ListParallelismAnnotation])
 	if !ok {
+		planNoShares(job, d, children)
 		return
 	}
 	var open []*appsv1beta1.ImagePullJob
@@ -63,7 +93,7 @@ func planShares(job *appsv1beta1.ImageListPullJob, d *listDecision, children map
 	}
 	for i, c := range open { // first those that get less
 		if now := int32(parallelism(c)); created[c.Spec.Image] == nil && targets[i] < now {
-			d.shares = append(d.shares, share{c, targets[i]})
+			d.shares = append(d.shares, shareOf(c, targets[i]))
 			used += max(targets[i], c.Status.Active) - max(now, c.Status.Active)
 		}
 	}
@@ -79,9 +109,9 @@ func planShares(job *appsv1beta1.ImageListPullJob, d *listDecision, children map
 		granted := max(now, min(targets[i], covered+max(0, limit-used)))
 		used += max(granted, c.Status.Active) - covered
 		if created[c.Spec.Image] != nil {
-			c.Spec.Parallelism = ptr.To(intstr.FromInt32(granted))
+			shareOf(c, granted).apply()
 		} else if granted > now {
-			d.shares = append(d.shares, share{c, granted})
+			d.shares = append(d.shares, shareOf(c, granted))
 		}
 	}
 }

@@ -4,6 +4,7 @@ package imagepull
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -54,7 +55,7 @@ func TestListLimit(t *testing.T) {
 			var d *listDecision
 			d, children = listed(job, children)
 			for _, s := range d.shares {
-				s.child.Spec.Parallelism = ptr.To(intstr.FromInt32(s.parallelism))
+				s.apply()
 			}
 		}
 		for round := 0; job.Status.CompletionTime == nil; round++ {
@@ -109,8 +110,47 @@ func TestListLimitFollows(t *testing.T) {
 	children[0].Status = appsv1beta1.ImagePullJobStatus{StartTime: &metav1.Time{Time: t0}, Desired: 5, Succeeded: 5, CompletionTime: &metav1.Time{Time: t0}}
 	d, _ := listed(job, children)
 	equal(t, "shares", len(d.shares), 1)
-	equal(t, "the rest gets all", d.shares[0].parallelism, int32(4))
-	job.Annotations[ListParallelismAnnotation] = "many"
+	equal(t, "the rest gets all", d.shares[0].parallelism.IntVal, int32(4))
+	for _, gone := range []string{"many", ""} {
+		job.Annotations[ListParallelismAnnotation] = gone
+		d, _ = listed(job, children)
+		equal(t, "given back", len(d.shares), 1)
+		equal(t, "all of it", d.shares[0].parallelism, job.Spec.Parallelism)
+	}
+	d.shares[0].apply()
+	children[1].Spec.Parallelism = ptr.To(intstr.FromInt32(0)) // paused by hand
 	d, _ = listed(job, children)
-	equal(t, "nonsense is no limit", len(d.shares), 0)
+	equal(t, "what is set by hand stays", len(d.shares), 0)
+}
+
+// A child whose turn had not come when the limit went away is not paused for ever.
+func TestListLimitRemoved(t *testing.T) {
+	job := listJob("a:1", "b:1")
+	job.Annotations = map[string]string{ListParallelismAnnotation: "1"}
+	c := newCluster(t, job)
+	r := &lists{c.config}
+	look := func() (out []string) {
+		t.Helper()
+		for range 2 {
+			if _, err := reconciled(t, r, job); err != nil {
+				t.Fatal(err)
+			}
+		}
+		list := &appsv1beta1.ImagePullJobList{}
+		if err := c.List(t.Context(), list); err != nil {
+			t.Fatal(err)
+		}
+		for i := range list.Items {
+			out = append(out, fmt.Sprint(list.Items[i].Spec.Image, " ", parallelism(&list.Items[i])))
+		}
+		slices.Sort(out)
+		return out
+	}
+	equal(t, "limited", look(), []string{"a:1 1", "b:1 0"})
+	c.get(t, job)
+	job.Annotations = nil
+	if err := c.Update(t.Context(), job); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "not limited", look(), []string{"a:1 1", "b:1 1"})
 }

@@ -36,7 +36,9 @@ type listDecision struct {
 	delete []*appsv1beta1.ImagePullJob
 	// shares are changes of children's parallelism, because the list has a limit of its own.
 	shares []share
-	status appsv1beta1.ImageListPullJobStatus
+	// repeats are children whose interval of repetition is not the list's.
+	repeats []*appsv1beta1.ImagePullJob
+	status  appsv1beta1.ImageListPullJobStatus
 }
 
 // planList decides about a list job that has no completion time (image-pulling 5.6, 6).
@@ -72,6 +74,7 @@ func planList(s *listSnapshot) *listDecision {
 		return d
 	}
 	planShares(s.job, d, current)
+	planRepeats(s.job, d, current)
 	return d
 }
 
@@ -139,7 +142,7 @@ func matchesTemplate(child *appsv1beta1.ImagePullJob, job *appsv1beta1.ImageList
 	if want.ImagePullPolicy == "" {
 		want.ImagePullPolicy = appsv1beta1.PullIfNotPresent // as admission defaults a child
 	}
-	if _, limited := ParseListParallelism(job.Annotations[ListParallelismAnnotation]); limited {
+	if _, limited := ParseListParallelism(job.Annotations[ListParallelismAnnotation]); limited || child.Annotations[shareAnnotation] != "" {
 		have.Parallelism = want.Parallelism // a share
 	}
 	if have.ImagePullPolicy == "" {

@@ -4,6 +4,7 @@ package imagepull
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -78,6 +79,12 @@ func (r *nodeImages) Reconcile(ctx context.Context, req reconcile.Request) (reco
 func (r *nodeImages) act(ctx context.Context, s *nodeSnapshot, d *nodeDecision) error {
 	switch {
 	case d.delete:
+		// All tasks and results of the node go with it, and the cache may lag behind.
+		if err := r.Live.Get(ctx, client.ObjectKeyFromObject(s.image), &corev1.Node{}); err == nil && s.node == nil {
+			return apierrors.NewConflict(corev1.Resource("nodes"), s.image.Name, errors.New("the node is there, the cache lags behind"))
+		} else if client.IgnoreNotFound(err) != nil {
+			return fmt.Errorf("node %s: %w", s.image.Name, err)
+		}
 		err := r.Client.Delete(ctx, s.image, client.Preconditions{UID: ptr.To(s.image.UID)})
 		if err := client.IgnoreNotFound(err); err != nil {
 			return fmt.Errorf("deleting NodeImage %s: %w", s.image.Name, err)
@@ -162,7 +169,7 @@ func nodeMatters() predicate.Predicate {
 				(ready(before) != ready(after) || (before.DeletionTimestamp == nil) != (after.DeletionTimestamp == nil) ||
 					!equality.Semantic.DeepEqual(before.Labels, after.Labels))
 		},
-		DeleteFunc:  func(e event.DeleteEvent) bool { return hasKubelet(e.Object) },
+		DeleteFunc:  func(event.DeleteEvent) bool { return true }, // it may have had another label when it came
 		GenericFunc: func(event.GenericEvent) bool { return false },
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"k8s.io/utils/ptr"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/seconds"
 )
 
 // answerTime is how long an agent may take to report on a task, beyond the task's own deadline (image-pulling 5.2).
@@ -80,7 +81,11 @@ func planCreation(s *nodeSnapshot, d *nodeDecision) {
 		if c.Type != corev1.NodeReady || c.Status != corev1.ConditionTrue {
 			continue
 		}
-		if left := s.creationDelay - s.now.Sub(c.LastTransitionTime.Time); left > 0 {
+		since := c.LastTransitionTime.Time
+		if since.After(s.now) { // by a clock that is ahead of ours
+			since = s.node.CreationTimestamp.Time
+		}
+		if left := s.creationDelay - s.now.Sub(since); left > 0 {
 			d.requeueAfter = left
 			return
 		}
@@ -186,7 +191,7 @@ func (s *nodeSnapshot) answerForAgent(n *appsv1beta1.NodeImage, d *nodeDecision)
 				if st.CompletionTime != nil || task.PullPolicy == nil || task.PullPolicy.ActiveDeadlineSeconds == nil {
 					continue
 				}
-				limit += time.Duration(*task.PullPolicy.ActiveDeadlineSeconds) * time.Second
+				limit += seconds.Of(*task.PullPolicy.ActiveDeadlineSeconds)
 				message = messageDeadline
 			}
 			if left := limit - s.now.Sub(task.CreatedAt.Time); left > 0 {

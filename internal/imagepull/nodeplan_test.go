@@ -9,6 +9,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/ptr"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 )
@@ -52,6 +53,11 @@ func TestNodeImageFollowsNode(t *testing.T) {
 		if d.create || d.requeueAfter != 25*time.Second {
 			t.Errorf("decision %+v", d)
 		}
+		ahead := readyNode(t0.Add(time.Hour)) // by its own clock
+		ahead.CreationTimestamp = metav1.NewTime(t0.Add(-5 * time.Second))
+		if d := nodePlan(ahead, nil, t0, 0); d.create || d.requeueAfter != 25*time.Second {
+			t.Errorf("clock ahead: %+v", d)
+		}
 		node := readyNode(t0.Add(-time.Hour))
 		node.Labels["type"] = "virtual-kubelet"
 		if d := nodePlan(node, nil, t0, 0); d.create || d.requeueAfter != 0 {
@@ -61,6 +67,18 @@ func TestNodeImageFollowsNode(t *testing.T) {
 			t.Errorf("not ready: %+v", d)
 		}
 	})
+}
+
+// The end of a node is heard of, whatever the node has become meanwhile.
+func TestNodeMatters(t *testing.T) {
+	node := readyNode(t0)
+	node.Labels["type"] = "virtual-kubelet"
+	if !nodeMatters().Delete(event.DeleteEvent{Object: node}) {
+		t.Error("its NodeImage stays")
+	}
+	if nodeMatters().Create(event.CreateEvent{Object: node}) {
+		t.Error("it is looked at")
+	}
 }
 
 // withTask returns a NodeImage as node n has it, with one task of job a.

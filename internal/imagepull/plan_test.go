@@ -4,6 +4,7 @@ package imagepull
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -176,6 +177,21 @@ func TestStatus(t *testing.T) {
 			Message: "job exceeds activeDeadlineSeconds",
 		})
 	})
+	t.Run("a deadline beyond all times", func(t *testing.T) {
+		for _, seconds := range []int64{math.MaxInt64, 10_000_000_000} {
+			job, n := pullJob("job"), nodeImage("n")
+			job.Spec.CompletionPolicy.ActiveDeadlineSeconds = &seconds
+			plan(job, t0, n)
+			plan(job, t0.Add(time.Hour), n)
+			if job.Status.CompletionTime != nil || *n.Spec.Images["busybox"].Tags[0].PullPolicy.TTLSecondsAfterFinished == 0 {
+				t.Errorf("%d: status %+v", seconds, job.Status)
+			}
+			answer(n, "busybox", "1.35", appsv1beta1.ImagePhasePulling, t0)
+			if d := nodePlan(nil, withFakeLabel(n), t0.Add(time.Hour), ownerActive); d.status != nil {
+				t.Errorf("%d: %+v", seconds, d.failed)
+			}
+		}
+	})
 	t.Run("no node", func(t *testing.T) {
 		job := pullJob("job")
 		plan(job, t0)
@@ -189,6 +205,12 @@ func TestStatus(t *testing.T) {
 		plan(job, t0, list...)
 		equal(t, "desired", job.Status.Desired, 3)
 	})
+}
+
+// withFakeLabel makes a NodeImage one that needs no node.
+func withFakeLabel(n *appsv1beta1.NodeImage) *appsv1beta1.NodeImage {
+	n.Labels = map[string]string{appsv1beta1.FakeNodeImageLabelKey: "true"}
+	return n
 }
 
 func TestTask(t *testing.T) {

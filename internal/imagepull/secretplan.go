@@ -162,7 +162,7 @@ func (s *secretSnapshot) newCopy(source *corev1.Secret, references []string, dat
 	c := &corev1.Secret{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: s.namespace,
-			Name:      fmt.Sprintf("%s-%06x", source.Name[:min(len(source.Name), 246)], h.Sum32()&0xffffff),
+			Name:      fmt.Sprintf("%s-%06x", strings.TrimRight(source.Name[:min(len(source.Name), 246)], "-."), h.Sum32()&0xffffff),
 			Annotations: map[string]string{
 				appsv1beta1.ImagePullJobSourceSecretKey: source.Namespace + "/" + source.Name,
 				appsv1beta1.ImagePullJobModeKey:         appsv1beta1.ReferenceModeBatch,

@@ -5,11 +5,13 @@ package imagepull
 import (
 	"regexp"
 	"slices"
+	"strings"
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/utils/ptr"
 	"pgregory.net/rapid"
 
@@ -84,6 +86,13 @@ func TestSecrets(t *testing.T) {
 	t.Run("S_image_pulling_26", func(t *testing.T) {
 		d := planSecrets(secretsOf("job", wanted, []*corev1.Secret{source("s1", "y")}, copies...))
 		equal(t, "data", string(d.update[0].Data[corev1.DockerConfigJsonKey]), "y")
+	})
+	t.Run("a copy of a secret with a long name", func(t *testing.T) {
+		long := source(strings.Repeat("a", 245)+".b.cdefg", "x")
+		c := planSecrets(secretsOf("job", []string{long.Name}, []*corev1.Secret{long})).create[0]
+		if errs := validation.IsDNS1123Subdomain(c.Name); len(errs) > 0 {
+			t.Errorf("%s: %v", c.Name, errs)
+		}
 	})
 	t.Run("S_image_pulling_27", func(t *testing.T) {
 		d := planSecrets(secretsOf("job", wanted, nil))

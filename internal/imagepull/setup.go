@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -195,7 +196,13 @@ func after(d time.Duration) reconcile.Result {
 	return reconcile.Result{RequeueAfter: d}
 }
 
-// retriable says whether an error only means that somebody else was faster.
+// retriable says whether an error, or all of those that are joined in it, only means that somebody else was faster.
 func retriable(err error) bool {
+	switch e := err.(type) { //nolint:errorlint // it looks at each error itself
+	case interface{ Unwrap() []error }:
+		return !slices.ContainsFunc(e.Unwrap(), func(err error) bool { return !retriable(err) })
+	case interface{ Unwrap() error }:
+		return retriable(e.Unwrap())
+	}
 	return apierrors.IsConflict(err) || apierrors.IsNotFound(err) || apierrors.IsAlreadyExists(err)
 }

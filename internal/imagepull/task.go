@@ -5,6 +5,7 @@ package imagepull
 import (
 	"hash/fnv"
 	"maps"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -73,7 +74,7 @@ func (r *request) policy(node string) *appsv1beta1.ImageTagPullPolicy {
 	c := &r.job.Spec.CompletionPolicy
 	if c.Type == appsv1beta1.Never {
 		p.ActiveDeadlineSeconds = ptr.To(max(minDailyDeadline, int64(timeout)*(int64(backoff)+1)))
-		p.TTLSecondsAfterFinished = ptr.To(int32(day - dailySpread + r.spread(node, 2*dailySpread)))
+		p.TTLSecondsAfterFinished = ptr.To(r.repeatSeconds(node))
 		return p
 	}
 	p.ActiveDeadlineSeconds = c.ActiveDeadlineSeconds
@@ -82,10 +83,10 @@ func (r *request) policy(node string) *appsv1beta1.ImageTagPullPolicy {
 	case c.TTLSecondsAfterFinished != nil:
 		base = int64(*c.TTLSecondsAfterFinished)
 	case c.ActiveDeadlineSeconds != nil:
-		base = *c.ActiveDeadlineSeconds
+		base = min(*c.ActiveDeadlineSeconds, math.MaxInt32)
 	}
 	ttl := base + int64(r.alwaysTTL) + int64(r.spread(node, alwaysSpread))
-	p.TTLSecondsAfterFinished = ptr.To(int32(min(max(ttl, 0), 1<<31-1)))
+	p.TTLSecondsAfterFinished = ptr.To(int32(min(max(ttl, 0), math.MaxInt32)))
 	return p
 }
 

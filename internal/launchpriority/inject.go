@@ -36,6 +36,8 @@ const (
 	ordered   = "Ordered"
 	keyPrefix = "p_"
 	maxName   = 253
+	// maxGenerateName is where the apiserver cuts generateName: with 5 random characters names are labels and host names.
+	maxGenerateName = 63 - 5
 )
 
 // Mutator takes part in pod creation.
@@ -78,7 +80,7 @@ func inject(p *corev1.Pod) (bool, error) {
 		return strip(p), nil
 	}
 	if p.Name == "" && p.GenerateName != "" { // the ConfigMap's name must be known
-		p.Name = p.GenerateName + rand.String(5)
+		p.Name = p.GenerateName[:min(len(p.GenerateName), maxGenerateName)] + rand.String(5)
 	}
 	for i := range p.Spec.Containers {
 		c := &p.Spec.Containers[i]

@@ -92,6 +92,13 @@ func TestInject(t *testing.T) {
 			t.Errorf("name %q, barriers %v, %v", p.Name, barriers(p), err)
 		}
 	})
+	t.Run("a long generateName is cut as the apiserver cuts it", func(t *testing.T) {
+		p := podOf("", "1")
+		p.Name, p.GenerateName = "", strings.Repeat("a", 80)+"-"
+		if _, err := inject(p); err != nil || len(p.Name) != 63 || barriers(p)[0] != p.Name+"-barrier/p_0" {
+			t.Errorf("name %q, barriers %v, %v", p.Name, barriers(p), err)
+		}
+	})
 	t.Run("S_container_meta_B15", func(t *testing.T) {
 		p := podOf("", "1")
 		p.Spec.Containers[0].Env = []corev1.EnvVar{{Name: BarrierEnv, Value: "mine"}}

@@ -151,7 +151,7 @@ func (m *Manager) prepareWebhooks() error {
 	}
 	m.hooks = w
 	w.injector = &webhooks.Injector{
-		Reader: m.platform, Writer: m.live, Endpoint: m.Endpoint(), Gates: o.Gates, OwnNamespace: o.PodNamespace,
+		Reader: m.platform, Writer: m.live, Endpoint: m.Endpoint(), Gates: o.Gates, OwnNamespace: o.PodNamespace, DaemonNamespace: o.DaemonNamespace,
 		ReadOnly: w.keeper.External, Leads: m.leads.Load, Log: m.log.WithName("webhooks"),
 		Served: m.served.Served, NarrowDelay: o.Webhook.NarrowDelay,
 		Wake: func(d time.Duration) { time.AfterFunc(d, w.loop.Trigger) },
@@ -164,8 +164,8 @@ func (m *Manager) prepareWebhooks() error {
 	if w.keeper.External {
 		w.loop.Report = m.reportCertificate
 	}
-	expiry := w.keeper.Expiry
-	certExpiry.Store(&expiry)
+	expires := w.keeper.Expiry
+	certificate.at.Store(&expires)
 	return nil
 }
 

@@ -24,18 +24,15 @@ type caForAgents struct {
 	log       logr.Logger
 }
 
-// Publish implements certs.Publisher.
+// Publish implements certs.Publisher. What admission lacks doesn't keep agents from being told, and the other way round.
 func (p *caForAgents) Publish(ctx context.Context, bundle []byte) (bool, error) {
 	everywhere, err := p.Publisher.Publish(ctx, bundle)
-	if err != nil {
-		return everywhere, err
+	had, problem := p.publish(ctx, map[string]string{credentials.CAFile: string(bundle)})
+	if problem != nil { // admission does not wait for it, only pulls do
+		p.log.Error(problem, "Agents can't be told the CA", "namespace", p.namespace, "configMap", credentials.CAConfigMap)
+		had = true
 	}
-	had, err := p.publish(ctx, map[string]string{credentials.CAFile: string(bundle)})
-	if err != nil { // admission does not wait for it, only pulls do
-		p.log.Error(err, "Agents can't be told the CA", "namespace", p.namespace, "configMap", credentials.CAConfigMap)
-		return everywhere, nil
-	}
-	return everywhere && had, nil
+	return everywhere && had, err
 }
 
 func (p *caForAgents) publish(ctx context.Context, data map[string]string) (had bool, err error) {

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sigs.k8s.io/yaml"
@@ -63,8 +64,10 @@ func flagText(v any) (string, bool) {
 	switch v := v.(type) {
 	case string:
 		return v, true
-	case bool, float64, int64:
-		return fmt.Sprint(v), true
+	case bool:
+		return strconv.FormatBool(v), true
+	case float64: // what every number is
+		return strconv.FormatFloat(v, 'f', -1, 64), true
 	case []any:
 		parts := make([]string, 0, len(v))
 		for _, e := range v {

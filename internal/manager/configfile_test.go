@@ -28,6 +28,7 @@ func TestConfigFile(t *testing.T) {
   imagepulljob-workers: 20
   pod-readiness-workers: 4
   rate-limiter-qps: 12.5
+  default-ttlseconds-for-always-nodeimage: 2600001
   enable-pprof: false
   leader-election-lease-duration: 30s
   pull-secret-types: [one, two]
@@ -39,7 +40,7 @@ func TestConfigFile(t *testing.T) {
 			t.Fatal(err)
 		}
 		o := f.Options
-		if o.workers("cloneset") != 3 || o.workers("imagepulljob") != 20 || o.workers("pod-readiness") != 4 || o.RateLimiter.QPS != 12.5 || o.EnablePprof ||
+		if o.workers("cloneset") != 3 || o.workers("imagepulljob") != 20 || o.workers("pod-readiness") != 4 || o.RateLimiter.QPS != 12.5 || o.DefaultNodeImageTTLSeconds != 2600001 || o.EnablePprof ||
 			o.LeaderElection.LeaseDuration.Seconds() != 30 || !slices.Equal(o.PullSecretTypes, []string{"one", "two"}) ||
 			!o.Gates.Enabled(gates.ImagePullJob) || !o.Gates.Enabled(gates.CloneSetShortHash) {
 			t.Errorf("%+v", o)

@@ -42,6 +42,7 @@ func Features() []Feature {
 		imagePullJobFeature(),
 		imageListPullJobFeature(),
 		containerRecreateFeature(),
+		agentRestrictionFeature(),
 		launchPriorityFeature(),
 	}
 }

@@ -104,3 +104,28 @@ func TestImageKinds_S_platform_17(t *testing.T) {
 		}
 	}
 }
+
+// TestImagePullJobFollowsGates: a gate that is forced off or on by others takes the controllers with it.
+func TestImagePullJobFollowsGates(t *testing.T) {
+	for _, tc := range []struct {
+		name string
+		set  map[string]bool
+		runs bool
+	}{
+		{"S_platform_13", map[string]bool{"KruiseDaemon": false, "ImagePullJobGate": true}, false},
+		{"S_platform_14", map[string]bool{"PreDownloadImageForInPlaceUpdate": true}, true},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			g, err := gates.FromMap(tc.set)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, name := range []string{"imagepulljob", "imagelistpulljob"} {
+				f := featureNamed(t, name)
+				if f.Controllers == nil || f.enabled(g) != tc.runs {
+					t.Errorf("the controller of %s runs: %t", name, f.enabled(g))
+				}
+			}
+		})
+	}
+}

@@ -191,7 +191,7 @@ func (f *Flags) register() {
 	fs.BoolVar(&o.WatchPullSecrets, "watch-pull-secrets", false, "Copy pull secrets of running jobs again as soon as they change instead of within 5 minutes. Takes the right to list and watch all secrets.")
 	fs.BoolVar(&o.PullSecretReduce, "pull-secret-reduce", false, "Leave of a copied pull secret only the registries that the images of its jobs come from.")
 	fs.StringVar(&o.SecretDelivery, "secret-delivery", o.SecretDelivery, "How node agents get pull secrets: namespace copies them, broker has agents ask for what one image needs. The same as the agents'.")
-	fs.StringVar(&o.DaemonNamespace, "daemon-namespace", "", "Namespace of the node agents; empty means the manager's own. Only with --secret-delivery=broker.")
+	fs.StringVar(&o.DaemonNamespace, "daemon-namespace", "", "Namespace of the node agents; empty means the manager's own. Used with --secret-delivery=broker and the gate DaemonRestrictionWebhook.")
 	fs.IntVar(&o.MaxActivePulls, "max-active-pulls", 0, "Greatest number of pulls of all ImagePullJobs on all nodes at once; 0 means no limit.")
 	fs.IntVar(&o.DefaultNodeImageTTLSeconds, "default-ttlseconds-for-always-nodeimage", o.DefaultNodeImageTTLSeconds, "Seconds (0 to 2678400) that a finished always-pull image stays in a NodeImage.")
 	fs.BoolVar(&o.CloneSetScalingExcludePreparingDelete, "cloneset-scaling-exclude-preparing-delete", false, "Leave pods in state PreparingDelete out of CloneSet scaling.")

@@ -31,6 +31,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 
 	"kruise.io/kruise/internal/delegation"
+	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/protectionlog"
 	kruise "kruise.io/kruise/internal/version"
 )
@@ -95,6 +96,9 @@ func New(ctx context.Context, cfg *rest.Config, opts *Options) (*Manager, error)
 	}
 	m.log.Info("Found the apiserver", "host", cfg.Host, "version", info.GitVersion, "kruise", kruise.String())
 
+	if opts.EnableWebhooks && opts.Gates.Enabled(gates.DaemonRestrictionWebhook) && !m.apiserver.AtLeast(utilversion.MustParseGeneric("1.28")) {
+		return nil, fmt.Errorf("gate %s needs Kubernetes 1.28: an older apiserver, as %s, would ask about the status of every pod", gates.DaemonRestrictionWebhook, info.GitVersion)
+	}
 	features := append(Features(), opts.ExtraFeatures...)
 	scheme, err := newScheme()
 	if err != nil {
@@ -240,6 +244,7 @@ func (m *Manager) lead(ctx context.Context) error {
 	m.leads.Store(true)
 	if m.opts.EnableControllers {
 		isLeader.Set(1)
+		go m.publishGates(ctx)
 	}
 	m.log.Info("Leading", "lease", m.opts.LeaderElection.ID, "controllers", m.opts.EnableControllers, "webhookConfigurations", m.hooks != nil)
 	if m.hooks != nil {

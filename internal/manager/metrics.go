@@ -22,19 +22,36 @@ var (
 	controllerFailures = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "kruise_controller_failures_total", Help: "How often the controllers of a feature failed and were built anew.",
 	}, []string{"feature"})
-	certExpiry atomic.Pointer[func() time.Time]
+	// certificate tells when the one in use expires; nil in a process that serves no webhooks.
+	certificate expiry
 )
 
 func init() {
-	ctrlmetrics.Registry.MustRegister(isLeader, controllerFailures, missingPermission, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "kruise_webhook_cert_expiry_seconds", Help: "Seconds until the webhook's serving certificate expires; 0 before there is one.",
-	}, func() float64 {
-		f := certExpiry.Load()
-		if f == nil || (*f)().IsZero() {
-			return 0
-		}
-		return time.Until((*f)()).Seconds()
-	}))
+	ctrlmetrics.Registry.MustRegister(isLeader, controllerFailures, missingPermission, &certificate)
+}
+
+var expiryDesc = prometheus.NewDesc("kruise_webhook_cert_expiry_seconds",
+	"Seconds until the webhook's serving certificate expires; 0 before there is one. Absent where no webhooks are served.", nil, nil)
+
+// expiry is a gauge of the time left. The zero value has no series.
+type expiry struct {
+	at atomic.Pointer[func() time.Time]
+}
+
+// Describe implements prometheus.Collector.
+func (e *expiry) Describe(ch chan<- *prometheus.Desc) { ch <- expiryDesc }
+
+// Collect implements prometheus.Collector.
+func (e *expiry) Collect(ch chan<- prometheus.Metric) {
+	f := e.at.Load()
+	if f == nil {
+		return
+	}
+	left := 0.0
+	if end := (*f)(); !end.IsZero() {
+		left = time.Until(end).Seconds()
+	}
+	ch <- prometheus.MustNewConstMetric(expiryDesc, prometheus.GaugeValue, left)
 }
 
 // metricsOptions serve metrics, with MetricsSecure by HTTPS with the webhooks' certificate, or a self-signed one where there

@@ -21,6 +21,7 @@ import (
 	"kruise.io/kruise/internal/imagepull/credentials"
 	"kruise.io/kruise/internal/launchpriority"
 	"kruise.io/kruise/internal/manager/gates"
+	"kruise.io/kruise/internal/noderestriction"
 	"kruise.io/kruise/internal/podadmission"
 )
 
@@ -134,6 +135,18 @@ func containerRecreateFeature() Feature {
 				"/validate-apps-kruise-io-containerrecreaterequest": Admission(d.Delegation.Wrap(&crradmission.Validator{
 					Daemon: d.Gates.Enabled(gates.KruiseDaemon), Reader: d.Live,
 				})),
+			}
+		},
+	}
+}
+
+// agentRestrictionFeature keeps agents to their own nodes where the apiserver cannot (security 5.2).
+func agentRestrictionFeature() Feature {
+	return Feature{
+		Name: "daemon-restriction", Gates: []featuregate.Feature{gates.DaemonRestrictionWebhook},
+		Webhooks: func(d *Deps) map[string]http.Handler {
+			return map[string]http.Handler{
+				noderestriction.Path: Admission(&noderestriction.Handler{Reader: d.Live, Namespace: d.Options.DaemonNamespace, Account: "kruise-daemon"}),
 			}
 		},
 	}

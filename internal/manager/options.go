@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"strconv"
 	"strings"
@@ -221,7 +222,7 @@ func parseRenewBefore(s string) time.Duration {
 		if !ok {
 			continue
 		}
-		if n, err := strconv.Atoi(digits); err == nil && n > 0 && n < 100*365 {
+		if n, err := strconv.Atoi(digits); err == nil && n > 0 && n <= int(math.MaxInt64/unit) {
 			return time.Duration(n) * unit
 		}
 	}

@@ -15,7 +15,7 @@ import (
 
 func TestRenewBefore_S_platform_5(t *testing.T) {
 	for s, want := range map[string]time.Duration{
-		"abc": 180 * day, "": 180 * day, "-1d": 180 * day, "0d": 180 * day, "30": 180 * day, "d": 180 * day, "99999999999y": 180 * day,
+		"abc": 180 * day, "": 180 * day, "-1d": 180 * day, "0d": 180 * day, "30": 180 * day, "d": 180 * day, "99999999999y": 180 * day, "300y": 180 * day, "36499m": 180 * day,
 		"30d": 30 * day, "2m": 60 * day, "1y": 365 * day,
 	} {
 		t.Setenv("CERTS_RENEW_BEFORE", s)

@@ -78,7 +78,11 @@ type Options struct {
 	SecretDelivery, BrokerURL, BrokerAddress, BrokerDir string
 	AllowPreStopHost                                    bool
 	Gates                                               featuregate.FeatureGate
-	Log                                                 logr.Logger
+	// ManagerNamespace has the ConfigMap with the manager's gates; empty if they are not to be compared. A difference
+	// counts if it is still there after GateCheckAgain; 0 means four minutes.
+	ManagerNamespace string
+	GateCheckAgain   time.Duration
+	Log              logr.Logger
 }
 
 // Run runs the agent until ctx ends.
@@ -121,6 +125,9 @@ func Run(ctx context.Context, cfg *rest.Config, o Options) error {
 		a.runtimes.run(ctx)
 	}()
 	go saveMemory(ctx, a.mgr.GetCache())
+	if a.gateCheck != nil {
+		go a.gateCheck.run(ctx)
+	}
 	err = a.mgr.Start(ctx)
 	cancel()
 	<-connected
@@ -136,6 +143,7 @@ type agent struct {
 	// checks are those of health, vital the ones that ending the process may mend.
 	checks, vital []check
 	pulses        []*pulse
+	gateCheck     *gateCheck // nil if nothing is to be compared
 }
 
 // check is one part of the agent's health.
@@ -181,7 +189,7 @@ func (a *agent) build(cfg *rest.Config) (err error) {
 		{"queues", a.queues(slowAfter)},
 	}
 	a.vital = []check{{"queues", a.queues(deadAfter)}}
-	if err := a.tellOfRuntimes(cfg); err != nil {
+	if err := a.tellOnNode(cfg); err != nil {
 		return err
 	}
 	if err := a.addPuller(cfg); err != nil {

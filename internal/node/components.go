@@ -36,9 +36,13 @@ const (
 	DefaultMetaWorkers    = 10
 )
 
-// tellOfRuntimes reports on the Node when a runtime goes and comes.
-func (a *agent) tellOfRuntimes(cfg *rest.Config) error {
+// tellOnNode reports on the Node when a runtime goes and comes, and when the manager has other gates.
+func (a *agent) tellOnNode(cfg *rest.Config) error {
 	recorder, err := a.recorder(cfg, userAgent)
+	if err != nil {
+		return err
+	}
+	_, live, err := a.client(cfg, "")
 	if err != nil {
 		return err
 	}
@@ -50,6 +54,13 @@ func (a *agent) tellOfRuntimes(cfg *rest.Config) error {
 			return
 		}
 		recorder.Eventf(node, corev1.EventTypeNormal, "ContainerRuntimeReachable", "The container runtime at %s answers again", endpoint)
+	}
+	if a.ManagerNamespace == "" {
+		return nil
+	}
+	a.gateCheck = &gateCheck{
+		reader: live, key: client.ObjectKey{Namespace: a.ManagerNamespace, Name: gates.ConfigMap},
+		gates: a.Gates, recorder: recorder, node: node, log: a.Log, again: a.GateCheckAgain,
 	}
 	return nil
 }
@@ -96,7 +107,7 @@ func (a *agent) addRestarts(cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	r := &restart.Reconciler{Client: cached, Runtimes: a.runtimes.get, Recorder: recorder, NodeName: a.NodeName, AllowPreStopHost: a.AllowPreStopHost}
+	r := &restart.Reconciler{Client: cached, Runtimes: a.runtimes.get, Connecting: a.runtimes.connecting, Recorder: recorder, NodeName: a.NodeName, AllowPreStopHost: a.AllowPreStopHost}
 	if a.Gates.Enabled(gates.DaemonWatchingPod) {
 		r.Pods = a.mgr.GetCache()
 	}
@@ -117,7 +128,7 @@ func (a *agent) addContainerMeta(cfg *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	r := &containermeta.Reconciler{Client: cached, Runtimes: a.runtimes.get, Recorder: recorder,
+	r := &containermeta.Reconciler{Client: cached, Runtimes: a.runtimes.get, Connecting: a.runtimes.connecting, Recorder: recorder,
 		Env: a.Gates.Enabled(gates.InPlaceUpdateEnvFromMetadata), AllowPreStopHost: a.AllowPreStopHost}
 	type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 	add := func(q queue, p client.Object) {

@@ -47,6 +47,8 @@ type slot struct {
 	endpoint string
 	runtime  *cri.Runtime
 	err      error
+	tried    bool // at least once
+	runsPods bool // when it last told
 }
 
 func newRuntimes(endpoints []string, log logr.Logger) *runtimes {
@@ -70,12 +72,26 @@ func (r *runtimes) get() []*cri.Runtime {
 	return list
 }
 
-// images returns the service to pull with: always that of the first runtime.
-func (r *runtimes) images() (cri.Images, error) {
-	if list := r.get(); len(list) > 0 {
-		return list[0], nil
+// connecting says why get may lack a runtime that the node has: none is connected, or one has not been tried yet. It is
+// nil if a runtime that get lacks is not there.
+func (r *runtimes) connecting() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var errs []error
+	final := false
+	for _, s := range r.slots {
+		final = final || s.runtime != nil
+		if s.err != nil {
+			errs = append(errs, s.err)
+		}
 	}
-	return nil, fmt.Errorf("no container runtime is connected: %w", r.health())
+	for _, s := range r.slots {
+		final = final && s.tried
+	}
+	if final {
+		return nil
+	}
+	return errors.Join(errs...)
 }
 
 // health says why no runtime works, nil if one does.
@@ -147,7 +163,7 @@ func (r *runtimes) set(ctx context.Context, s *slot, rt *cri.Runtime, err error)
 	}
 	r.mu.Lock()
 	first, before := s.runtime == nil, s.err
-	s.runtime, s.err = rt, err
+	s.runtime, s.err, s.tried = rt, err, true
 	r.mu.Unlock()
 	up := 0.0
 	if err == nil {

@@ -5,6 +5,7 @@ package pod
 import (
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,7 +22,7 @@ type patch struct {
 // newPatch returns the difference between from and what e wants, as far as e's endpoint takes it.
 func newPatch(from *corev1.Pod, e Edit) (*patch, error) {
 	was, will := visible(from, e.Subresource), visible(e.Pod, e.Subresource)
-	dropEqual(was, will)
+	dropEqual(was, will, e.Subresource)
 	if content, ok := quickDiff(was, will); ok {
 		return &patch{content: content}, nil
 	}
@@ -91,23 +92,36 @@ func visible(p *corev1.Pod, s Subresource) *corev1.Pod {
 
 // dropEqual takes out of both what is equal, where that is much: most writes change a condition or an image of a large pod,
 // and comparing is cheaper than encoding. What a and b point to stays as it is.
-func dropEqual(a, b *corev1.Pod) {
-	conditionType := func(c *corev1.PodCondition) string { return string(c.Type) }
-	a.Status.Conditions, b.Status.Conditions = differing(a.Status.Conditions, b.Status.Conditions, conditionType)
+func dropEqual(a, b *corev1.Pod, s Subresource) {
+	if s == Status { // there is no spec
+		a.Status.Conditions, b.Status.Conditions = differing(a.Status.Conditions, b.Status.Conditions,
+			func(c *corev1.PodCondition) string { return string(c.Type) }, sameInAll)
+		return
+	}
 	containerName := func(c *corev1.Container) string { return c.Name }
-	a.Spec.Containers, b.Spec.Containers = differing(a.Spec.Containers, b.Spec.Containers, containerName)
-	a.Spec.InitContainers, b.Spec.InitContainers = differing(a.Spec.InitContainers, b.Spec.InitContainers, containerName)
+	a.Spec.Containers, b.Spec.Containers = differing(a.Spec.Containers, b.Spec.Containers, containerName, same)
+	a.Spec.InitContainers, b.Spec.InitContainers = differing(a.Spec.InitContainers, b.Spec.InitContainers, containerName, same)
 	restA, restB := a.Spec, b.Spec
 	restA.Containers, restA.InitContainers, restB.Containers, restB.InitContainers = nil, nil, nil, nil
-	if equality.Semantic.DeepEqual(&restA, &restB) {
+	if same(&restA, &restB) {
 		a.Spec = corev1.PodSpec{Containers: a.Spec.Containers, InitContainers: a.Spec.InitContainers}
 		b.Spec = corev1.PodSpec{Containers: b.Spec.Containers, InitContainers: b.Spec.InitContainers}
 	}
 }
 
+// same is semantic equality. What is planned is a copy of what was, so nearly everything is equal in the plain sense, which
+// costs half as much to find out.
+func same[T any](a, b *T) bool {
+	return reflect.DeepEqual(a, b) || equality.Semantic.DeepEqual(a, b)
+}
+
+func sameInAll(a, b *corev1.PodCondition) bool {
+	return *a == *b || equality.Semantic.DeepEqual(a, b)
+}
+
 // differing returns the elements of two lists, which are merged by key, without those that are equal. Lists whose keys
 // are not the same in the same order, but for new ones at the end, are returned as they are.
-func differing[T any](a, b []T, key func(*T) string) (restA, restB []T) {
+func differing[T any](a, b []T, key func(*T) string, equal func(a, b *T) bool) (restA, restB []T) {
 	if len(a) > len(b) {
 		return a, b
 	}
@@ -115,7 +129,7 @@ func differing[T any](a, b []T, key func(*T) string) (restA, restB []T) {
 		if key(&a[i]) != key(&b[i]) {
 			return a, b
 		}
-		if !equality.Semantic.DeepEqual(&a[i], &b[i]) {
+		if !equal(&a[i], &b[i]) {
 			restA, restB = append(restA, a[i]), append(restB, b[i])
 		}
 	}

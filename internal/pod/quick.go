@@ -80,13 +80,13 @@ func quickImages(was, will *corev1.PodSpec) ([]any, bool) {
 	var changes []any
 	a, b := *was, *will
 	a.Containers, b.Containers = nil, nil
-	if !equality.Semantic.DeepEqual(&a, &b) {
+	if !same(&a, &b) {
 		return nil, false
 	}
 	for i := range was.Containers {
 		c := was.Containers[i]
 		c.Image = will.Containers[i].Image
-		if c.Image == "" || was.Containers[i].Image == "" || !equality.Semantic.DeepEqual(&c, &will.Containers[i]) {
+		if c.Image == "" || was.Containers[i].Image == "" || !same(&c, &will.Containers[i]) {
 			return nil, false
 		}
 		if c.Image != was.Containers[i].Image {
@@ -115,6 +115,9 @@ func quickConditions(was, will []corev1.PodCondition) ([]any, bool) {
 		}
 		if was[i].Type != c.Type {
 			return nil, false
+		}
+		if was[i] == *c {
+			continue
 		}
 		if change := changedCondition(&was[i], c); len(change) > 1 {
 			changes = append(changes, change)

@@ -5,12 +5,13 @@
 package statuspatch
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 
-	"sigs.k8s.io/controller-runtime/pkg/client"
-
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
 // Of returns the merge patch that turns the status before into after. It carries all top-level fields of after, zero
@@ -42,6 +43,23 @@ func Of(version string, before, after any) (client.Patch, error) {
 
 // object is a JSON object whose fields are left as they are written.
 type object = map[string]json.RawMessage
+
+// Write writes the status after to an object whose status is before, if they differ. What is written is computed from
+// what was seen, so a version that was not seen makes it a conflict: nobody's result is overwritten by a former leader.
+// The answer is decoded into obj.
+func Write(ctx context.Context, c client.Client, obj client.Object, before, after any) error {
+	if equality.Semantic.DeepEqual(before, after) {
+		return nil
+	}
+	patch, err := Of(obj.GetResourceVersion(), before, after)
+	if err == nil {
+		err = c.Status().Patch(ctx, obj, patch)
+	}
+	if err != nil {
+		return fmt.Errorf("status of %T %s: %w", obj, client.ObjectKeyFromObject(obj), err)
+	}
+	return nil
+}
 
 // replace returns now with null for what it lacks of old, also inside of objects that both have: a merge patch keeps
 // what it does not name. It changes now.

@@ -1,7 +1,5 @@
 {{- /* The status a kubelet would report for this pod now, as a patch that only applies to the version it was computed
-from: whoever is overtaken computes again. Only the first report goes to any version of the pod, as all of a kubelet's do:
-it says that nothing runs, which depends on nobody else's writes. Containers that start carry the time for it in their
-waiting message. */ -}}
+from: whoever is overtaken computes again. Containers that start carry the time for it in their waiting message. */ -}}
 {{- $now := now -}}
 {{- $layout := "2006-01-02T15:04:05.000Z07:00" -}}
 {{- $stamp := dateInZone $layout $now "UTC" -}}
@@ -193,6 +191,4 @@ waiting message. */ -}}
   {{- range PodIPsWith .spec.nodeName (default false .spec.hostNetwork) $uid .metadata.name .metadata.namespace -}}{{- $ips = append $ips (dict "ip" .) -}}{{- end -}}
   {{- if $ips -}}{{- $_ := set $out "podIP" (first $ips).ip -}}{{- $_ := set $out "podIPs" $ips -}}{{- end -}}
 {{- end -}}
-{{- $metadata := dict "uid" $uid -}}
-{{- if $was -}}{{- $_ := set $metadata "resourceVersion" .metadata.resourceVersion -}}{{- end -}}
-{{ dict "metadata" $metadata "status" $out | toJson }}
+{{ dict "metadata" (dict "uid" $uid "resourceVersion" .metadata.resourceVersion) "status" $out | toJson }}

@@ -79,7 +79,7 @@ func TestNames(t *testing.T) {
 		"Secret/kruise-webhook-certs", "ServiceAccount/kruise-manager", "ServiceAccount/kruise-daemon", "ServiceAccount/kruise-helm-hook",
 		"ClusterRole/kruise-manager-role", "ClusterRole/kruise-daemon-role", "ClusterRole/kruise-certs-role",
 		"ClusterRole/aggregate-kruise-view", "ClusterRole/aggregate-kruise-edit", "ClusterRole/aggregate-kruise-admin",
-		"Role/kruise-leader-election-role", "Role/kruise-webhook-role", "Role/kruise-daemon-secret-role", mutating, validating, guardJob,
+		"Role/kruise-leader-election-role", "Role/kruise-webhook-role", "Role/kruise-daemon-secret-role", "Role/kruise-daemon-gates-role", mutating, validating, guardJob,
 	} {
 		if o[key] == nil {
 			t.Errorf("%s is not rendered", key)
@@ -280,6 +280,18 @@ func TestWebhookValues(t *testing.T) {
 	}
 }
 
+// TestConditionsWithExternalCertificates: where the manager may not widen the condition that leaves pods out, a gate that
+// concerns all pods takes it away, and no other.
+func TestConditionsWithExternalCertificates(t *testing.T) {
+	t.Parallel()
+	o := render(t, "--set", `crds.managed=false,featureGates=EnableExternalCerts=true\,KruisePodReadinessGate=true\,DaemonRestrictionWebhook=true`)
+	for key, want := range map[string]int{mutating: 0, validating: 1} { // that of the agents' webhook, which is about them only
+		if got := strings.Count(o.Text(key), "matchConditions:"); got != want {
+			t.Errorf("%s has %d conditions, want %d:\n%s", key, got, want, o.Text(key))
+		}
+	}
+}
+
 // Who injects the CA speaks to annotations of configurations and CRDs alike (openkruise/charts#203).
 func TestExternalCertificates(t *testing.T) {
 	t.Parallel()
@@ -449,13 +461,16 @@ func TestRollingUpdate(t *testing.T) {
 // TestHardened renders the strictest profile, with what it wants.
 func TestHardened(t *testing.T) {
 	t.Parallel()
-	o := render(t, "--set", "crds.managed=false,securityProfile=hardened,daemon.namespace=kruise-agents,manager.webhook.clientCASecret=callers", "--set-json", `networkPolicy={"apiServerCIDRs":["10.0.0.1/32"],"nodeCIDRs":["10.1.0.0/16"]}`)
+	o := render(t, "--set", "crds.managed=false,securityProfile=hardened,daemon.namespace=kruise-agents,manager.webhook.clientCASecret=callers",
+		"--set", "monitoring.podMonitor.enabled=true,monitoring.serviceMonitor.enabled=true", "--set-json", `networkPolicy={"apiServerCIDRs":["10.0.0.1/32"],"nodeCIDRs":["10.1.0.0/16"]}`)
 	for key, want := range map[string]string{
 		"Namespace/kruise-system": "pod-security.kubernetes.io/enforce: restricted", "Namespace/kruise-agents": "pod-security.kubernetes.io/enforce: privileged",
 		deployment: "--enable-pprof=false", daemonSet: "--enable-pprof=false", managers: "cidr: 10.0.0.1/32",
+		"PodMonitor/kruise-daemon": "portNumber: 10223", "ServiceMonitor/kruise-manager": "scheme: https",
 		"ClusterRole/kruise-manager-metrics-auth-role":             "tokenreviews",
 		"ValidatingAdmissionPolicy/kruise-daemon-node-restriction": "system:serviceaccount:kruise-agents:kruise-daemon",
 		"ClusterRoleBinding/kruise-daemon-rolebinding":             "namespace: kruise-agents",
+		"RoleBinding/kruise-daemon-gates-rolebinding":              "namespace: kruise-agents",
 	} {
 		if !strings.Contains(o.Text(key), want) {
 			t.Errorf("%s lacks %q:\n%s", key, want, o.Text(key))
@@ -463,6 +478,14 @@ func TestHardened(t *testing.T) {
 	}
 	if o["ClusterRole/aggregate-kruise-edit-exec"] != nil {
 		t.Error("edit may write kinds that run commands")
+	}
+	for _, key := range []string{deployment, daemonSet} {
+		if !strings.Contains(o.Text(key), "- --metrics-secure\n") {
+			t.Errorf("%s tells everybody its metrics", key)
+		}
+	}
+	if strings.Contains(o.Text("PodMonitor/kruise-daemon"), "bearerTokenFile") {
+		t.Error("a PodMonitor knows no token file: the apiserver would refuse it")
 	}
 }
 
@@ -511,5 +534,41 @@ func TestWatchPullSecrets(t *testing.T) {
 		if flag := strings.Contains(o.Text(deployment), "--watch-pull-secrets"); flag != want || (role != nil) != want || (binding != nil) != want {
 			t.Errorf("%q: flag %t, role %t, binding %t", set, flag, role != nil, binding != nil)
 		}
+	}
+}
+
+// TestNodeRestriction: agents are kept to their own nodes by a policy where the apiserver has them, else by a webhook that
+// is asked about agents only (security 5.2).
+func TestNodeRestriction(t *testing.T) {
+	t.Parallel()
+	for name, tc := range map[string]struct {
+		args []string
+		want string
+	}{
+		"new":                {[]string{"--kube-version=1.30.0"}, "policy"},
+		"a vendor's 1.30":    {[]string{"--kube-version=v1.30.1-eks-1"}, "policy"},
+		"1.29":               {[]string{"--kube-version=v1.29.9-gke.7"}, "webhook"},
+		"1.28, by policy":    {[]string{"--kube-version=1.28.0", "--set", "daemon.nodeRestriction=policy"}, "policy"},
+		"new, by webhook":    {[]string{"--set", "daemon.nodeRestriction=webhook"}, "webhook"},
+		"off":                {[]string{"--kube-version=1.29.0", "--set", "daemon.nodeRestriction=off"}, ""},
+		"1.29 without agent": {[]string{"--kube-version=1.29.0", "--set", "featureGates=KruiseDaemon=false"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			o := render(t, append(tc.args, "--set", "crds.managed=false,daemon.namespace=agents")...)
+			got := ""
+			if o["ValidatingAdmissionPolicy/kruise-daemon-node-restriction"] != nil && o["ValidatingAdmissionPolicyBinding/kruise-daemon-node-restriction"] != nil {
+				got = "policy"
+			}
+			if strings.Contains(o.Text(validating), `request.userInfo.username == "system:serviceaccount:agents:kruise-daemon"`) {
+				got += "webhook"
+			}
+			gate := strings.Contains(o.Text(deployment), "DaemonRestrictionWebhook=true") && !strings.Contains(name, "without agent")
+			if got != tc.want || gate != (tc.want == "webhook") || !strings.Contains(o.Text(deployment), "--daemon-namespace=agents") {
+				t.Errorf("%q, gate %t", got, gate)
+			}
+		})
+	}
+	if _, _, err := Helm(t.Context(), "/dev/null", "template", Release, Dir(), "--kube-version=1.27.9"); err == nil {
+		t.Error("the chart takes apiservers that would ask about every pod")
 	}
 }

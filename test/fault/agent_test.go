@@ -95,6 +95,7 @@ func (k *kubelet) id() string { return fmt.Sprintf("c%d", k.restarts) }
 func (k *kubelet) run(p *corev1.Pod) {
 	ctx := k.w.T.Context()
 	k.since = time.Now()
+	k.agent.runtime.Pod(string(p.UID), p.Namespace, p.Name)
 	k.agent.runtime.Run(string(p.UID), "app", k.id(), 0, nil)
 	go func() {
 		tick := time.NewTicker(50 * time.Millisecond)

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
@@ -25,7 +26,8 @@ import (
 )
 
 // TestSoak keeps a manager busy for KRUISE_SOAK_MINUTES and checks that afterwards it holds no more than before: memory,
-// goroutines, watches and work queues.
+// goroutines, watches and work queues. KRUISE_SOAK_PROFILES is a directory for the heap profiles of these moments, which
+// `go tool pprof -base before.pprof after.pprof` compares.
 func TestSoak(t *testing.T) {
 	minutes, err := strconv.ParseFloat(os.Getenv("KRUISE_SOAK_MINUTES"), 64)
 	if err != nil {
@@ -38,17 +40,17 @@ func TestSoak(t *testing.T) {
 	// What is made once, for the first object of each kind, belongs to the baseline.
 	churn.run(15 * time.Second)
 	churn.clear()
-	before := p.measure(m)
+	before := p.measure(m, "before")
 	t.Logf("baseline: %s", before)
 	started := time.Now()
 	churn.run(time.Duration(minutes * float64(time.Minute)))
-	busy := p.measure(m)
+	busy := p.measure(m, "busy")
 	t.Logf("after %d operations in %s: %s", churn.operations, time.Since(started).Round(time.Second), busy)
 	churn.clear()
 	var after figures
 	var last error
 	w.Eventually("back at the baseline", func(context.Context) error {
-		after = p.measure(m)
+		after = p.measure(m, "after")
 		last = after.near(before)
 		return last
 	})
@@ -88,15 +90,21 @@ func (f figures) near(base figures) error {
 }
 
 // measure asks a process for its figures, after a garbage collection.
-func (p *processes) measure(m *cluster.Manager) figures {
+func (p *processes) measure(m *cluster.Manager, moment string) figures {
 	p.t.Helper()
 	web := http.Client{Timeout: 10 * time.Second}
 	resp, err := web.Get(m.Pprof + "/debug/pprof/heap?gc=1")
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	_, _ = io.Copy(io.Discard, resp.Body)
+	profile, err := io.ReadAll(resp.Body)
 	_ = resp.Body.Close()
+	if dir := os.Getenv("KRUISE_SOAK_PROFILES"); dir != "" && err == nil {
+		err = os.WriteFile(filepath.Join(dir, moment+".pprof"), profile, 0o600)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
 	f := figures{watches: p.proxy.Watches()}
 	for lines := bufio.NewScanner(strings.NewReader(metrics(m))); lines.Scan(); {
 		name, value, ok := strings.Cut(lines.Text(), " ")

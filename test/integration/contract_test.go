@@ -9,8 +9,8 @@ import (
 	"testing"
 
 	"golang.org/x/sync/errgroup"
-	"k8s.io/client-go/discovery"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/client-go/discovery"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/api/apps/v1alpha1"

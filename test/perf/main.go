@@ -25,10 +25,11 @@ func main() {
 	out := flag.String("json", "", "file for the figures as JSON")
 	maxUnavailable := flag.String("max-unavailable", "20%", "maxUnavailable of both workloads; maxSurge is 0")
 	profile := flag.String("profile", "", "directory for processor profiles of apiserver and manager, one per phase")
+	rounds := flag.Int("rounds", 1, "how often both workloads take turns; more than once tells a busy machine's noise from a difference")
 	checkGoals := flag.Bool("check", false, "exit 1 when a goal is missed")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	missed, err := run(ctx, *sizes, *maxUnavailable, *out, *profile)
+	missed, err := run(ctx, *sizes, *maxUnavailable, *out, *profile, *rounds)
 	stop()
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "perf: %v\n", err)
@@ -39,14 +40,14 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, sizes, maxUnavailable, out, profile string) (missed int, err error) {
+func run(ctx context.Context, sizes, maxUnavailable, out, profile string, rounds int) (missed int, err error) {
 	var reports []*report
 	for s := range strings.SplitSeq(sizes, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(s))
 		if err != nil || n < 1 {
 			return 0, fmt.Errorf("-sizes: %q is not a number of pods", s)
 		}
-		r, err := measure(ctx, n, maxUnavailable, profile)
+		r, err := measure(ctx, n, maxUnavailable, profile, max(rounds, 1))
 		if err != nil {
 			return 0, fmt.Errorf("%d pods: %w", n, err)
 		}
@@ -65,8 +66,8 @@ func run(ctx context.Context, sizes, maxUnavailable, out, profile string) (misse
 	return missed, nil
 }
 
-// measure runs both workloads, one after the other, on a cluster of their own.
-func measure(ctx context.Context, pods int, maxUnavailable, profile string) (r *report, err error) {
+// measure runs both workloads, one after the other, on a cluster of their own. The figures are those of the last round.
+func measure(ctx context.Context, pods int, maxUnavailable, profile string, rounds int) (r *report, err error) {
 	c, err := cluster.Start(ctx, lab.Options{Nodes: max(4, pods/50)})
 	if err != nil {
 		return nil, err
@@ -85,13 +86,18 @@ func measure(ctx context.Context, pods int, maxUnavailable, profile string) (r *
 		return nil, err
 	}
 	r = &report{Pods: pods, MaxUnavailable: maxUnavailable, StartDelay: c.Info.StartDelay, RestartDelay: c.Info.RestartDelay}
-	for _, w := range []workload{cloneSet(pods, maxUnavailable), deployment(pods, maxUnavailable)} {
-		b := &bench{cluster: c, manager: m, workload: w, profiles: &profiles{dir: profile, cluster: c, manager: m}}
-		figures, err := b.run(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", w.kind, err)
+	for n := range rounds {
+		r.Workloads = nil
+		for _, w := range []workload{cloneSet(pods, maxUnavailable), deployment(pods, maxUnavailable)} {
+			w.inNamespace(fmt.Sprintf("%s-%d", w.namespace, n+1))
+			b := &bench{cluster: c, manager: m, workload: w, profiles: &profiles{dir: profile, cluster: c, manager: m}}
+			figures, err := b.run(ctx)
+			if err != nil {
+				return nil, fmt.Errorf("%s: %w", w.kind, err)
+			}
+			r.Workloads = append(r.Workloads, figures)
 		}
-		r.Workloads = append(r.Workloads, figures)
+		r.Rounds = append(r.Rounds, r.ratios())
 	}
 	peak, err := m.PeakMemory()
 	if err != nil {

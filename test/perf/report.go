@@ -22,6 +22,39 @@ type report struct {
 	RestartDelay   string             `json:"restartDelay"`
 	ManagerPeakMiB float64            `json:"managerPeakMiB"`
 	Workloads      []*workloadFigures `json:"workloads"`
+	Rounds         []ratios           `json:"rounds"`
+}
+
+// ratios are what the CloneSet's phases took, over the Deployment's, in one round.
+type ratios struct {
+	CreateSeconds   float64 `json:"createSeconds"`
+	CreateProcessor float64 `json:"createProcessor"` // of the whole cluster
+	UpdateSeconds   float64 `json:"updateSeconds"`
+	UpdateProcessor float64 `json:"updateProcessor"`
+}
+
+func (r *report) ratios() ratios {
+	over := func(phase int, of func(*phaseFigures) float64) float64 {
+		return of(r.phase(0, phase)) / of(r.phase(1, phase))
+	}
+	seconds := func(f *phaseFigures) float64 { return f.Seconds }
+	processor := func(f *phaseFigures) (sum float64) {
+		for _, s := range f.Where.CPUSeconds {
+			sum += s
+		}
+		return sum
+	}
+	return ratios{over(0, seconds), over(0, processor), over(1, seconds), over(1, processor)}
+}
+
+// median is that of one ratio over all rounds.
+func (r *report) median(of func(ratios) float64) float64 {
+	values := make([]float64, 0, len(r.Rounds))
+	for _, x := range r.Rounds {
+		values = append(values, of(x))
+	}
+	slices.Sort(values)
+	return (values[(len(values)-1)/2] + values[len(values)/2]) / 2
 }
 
 type workloadFigures struct {
@@ -91,6 +124,13 @@ func (r *report) print(out io.Writer) {
 		}
 	}
 	_ = w.Flush()
+	fmt.Fprintln(out, "\nCloneSet over Deployment, round by round")
+	w = tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
+	fmt.Fprintln(w, "round\tcreate: seconds\tprocessor of all\tupdate: seconds\tprocessor of all")
+	for i, x := range r.Rounds {
+		fmt.Fprintf(w, "%d\t%.2f\t%.2f\t%.2f\t%.2f\n", i+1, x.CreateSeconds, x.CreateProcessor, x.UpdateSeconds, x.UpdateProcessor)
+	}
+	_ = w.Flush()
 	fmt.Fprintln(out, "\nwrites of the workload's controllers")
 	w = tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 	for _, x := range r.Workloads {
@@ -132,8 +172,8 @@ func printGoals(out io.Writer, reports []*report) (missed int) {
 		goal("manager CPU ms per pod created", create.ManagerCPUms, 4)
 		goal("manager CPU ms per pod updated", update.ManagerCPUms, 6)
 		goal("manager peak memory, MiB", r.ManagerPeakMiB, 70)
-		goal("seconds to create, over the Deployment's", create.Seconds/r.phase(1, 0).Seconds, 1)
-		goal("seconds to update in place, over the Deployment's", update.Seconds/r.phase(1, 1).Seconds, 0.5)
+		goal("seconds to create, over the Deployment's", r.median(func(x ratios) float64 { return x.CreateSeconds }), 1)
+		goal("seconds to update in place, over the Deployment's", r.median(func(x ratios) float64 { return x.UpdateSeconds }), 0.5)
 	}
 	return missed
 }

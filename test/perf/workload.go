@@ -34,6 +34,18 @@ type workload struct {
 	wrote func(e lab.AuditEntry) bool
 }
 
+// inNamespace moves the workload to another namespace before anything of it exists.
+func (w *workload) inNamespace(name string) {
+	one := w.one
+	w.namespace = name
+	w.object.SetNamespace(name)
+	w.one = func() client.Object {
+		o := one()
+		o.SetNamespace(name)
+		return o
+	}
+}
+
 func podTemplate() corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "web"}},

@@ -51,7 +51,7 @@ func (w *World) operate() {
 		w.fail("%s was admitted and can't be read: %v", o, err)
 		return
 	}
-	w.change(o.String(), func(now *appsv1beta1.CloneSet) { now.Spec = cs.Spec })
+	w.change(o, func(now *appsv1beta1.CloneSet) { now.Spec = cs.Spec })
 }
 
 // admit sends an update through the handlers of our webhooks.

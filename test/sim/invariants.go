@@ -377,10 +377,20 @@ func hashOf(p *corev1.Pod) string {
 func (w *World) keyOf(hash string) string {
 	for name, o := range w.store.objects[revisions] {
 		if strings.HasSuffix(name, "-"+hash) {
-			return revisionKey(o.(*appsv1.ControllerRevision))
+			return w.contentOf(o.(*appsv1.ControllerRevision))
 		}
 	}
 	return ""
+}
+
+// contentOf is revisionKey, read once: the data of a revision never changes.
+func (w *World) contentOf(r *appsv1.ControllerRevision) string {
+	key, ok := w.contents[r.UID]
+	if !ok {
+		key = revisionKey(r)
+		w.contents[r.UID] = key
+	}
+	return key
 }
 
 // templateKey says in which ways the simulation's templates differ: image, what of the metadata, what of the rest.

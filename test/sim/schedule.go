@@ -300,14 +300,16 @@ func (w *World) userOfPods() {
 }
 
 // change changes the CloneSet as a user would.
-func (w *World) change(what string, f func(*appsv1beta1.CloneSet)) {
+func (w *World) change(what any, f func(*appsv1beta1.CloneSet)) {
 	w.store.update(sets, setName, func(o client.Object) {
 		cs := o.(*appsv1beta1.CloneSet)
 		before := cs.Spec.DeepCopy()
 		f(cs)
 		if !equality.Semantic.DeepEqual(before, &cs.Spec) {
 			cs.Generation++
-			w.log("user: %s: %s", what, describe(cs))
+			if w.trace != nil {
+				w.log("user: %s: %s", what, describe(cs))
+			}
 		}
 	})
 }

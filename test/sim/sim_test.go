@@ -114,6 +114,6 @@ func cpuTime() time.Duration {
 // A schedule leaves megabytes behind and keeps nothing: with the usual percentage a third of the time goes into collecting
 // a heap that is hardly there.
 func TestMain(m *testing.M) {
-	debug.SetGCPercent(1000)
+	debug.SetGCPercent(4000)
 	os.Exit(m.Run())
 }

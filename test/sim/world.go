@@ -65,10 +65,12 @@ type World struct {
 	// laggard is how readily watch events wait, in percent.
 	laggard int
 
-	nodes  int
-	sick   map[types.UID]bool
-	writes int
-	images int
+	nodes int
+	sick  map[types.UID]bool
+	// contents are the templates of revisions, in short, by UID.
+	contents map[types.UID]string
+	writes   int
+	images   int
 
 	watch invariants
 	trace *strings.Builder // nil keeps none
@@ -119,7 +121,7 @@ var epoch = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 func newWorld(seed uint64, bug Bug, traced bool) *World {
 	w := &World{
 		seed: seed, rng: rand.New(rand.NewPCG(seed, 0x9e3779b97f4a7c15)),
-		now: epoch, bug: bug, images: 1, sick: map[types.UID]bool{},
+		now: epoch, bug: bug, images: 1, sick: map[types.UID]bool{}, contents: map[types.UID]string{},
 	}
 	if traced {
 		w.trace = &strings.Builder{}

@@ -14,7 +14,7 @@ AllBeta, those over defaults (files/gates.yaml), and gates that need others foll
 {{- else if and (eq $gate.stage "ALPHA") (hasKey $set "AllAlpha") }}{{- $on = $set.AllAlpha }}
 {{- else if and (eq $gate.stage "BETA") (hasKey $set "AllBeta") }}{{- $on = $set.AllBeta }}
 {{- end }}
-{{- $needsDaemon := list "DaemonWatchingPod" "PodProbeMarkerGate" "ImagePullJobGate" "PreDownloadImageForInPlaceUpdate" "PreDownloadImageForDaemonSetUpdate" }}
+{{- $needsDaemon := list "DaemonWatchingPod" "PodProbeMarkerGate" "ImagePullJobGate" "PreDownloadImageForInPlaceUpdate" "PreDownloadImageForDaemonSetUpdate" "DaemonRestrictionWebhook" }}
 {{- if has .gate $needsDaemon }}
 {{- $daemon := include "kruise.gate" (dict "root" .root "gate" "KruiseDaemon") }}
 {{- if and $daemon (eq .gate "ImagePullJobGate") }}
@@ -32,7 +32,18 @@ AllBeta, those over defaults (files/gates.yaml), and gates that need others foll
 {{- if and .Values.certManager.enabled (not (contains "EnableExternalCerts=" $gates)) }}
 {{- $gates = trimPrefix "," (printf "%s,EnableExternalCerts=true" $gates) }}
 {{- end }}
+{{- if and (eq (include "kruise.nodeRestriction" .) "webhook") (not (contains "DaemonRestrictionWebhook=" $gates)) }}
+{{- $gates = trimPrefix "," (printf "%s,DaemonRestrictionWebhook=true" $gates) }}
+{{- end }}
 {{- $gates }}
+{{- end }}
+
+{{- /* kruise.nodeRestriction: what keeps agents to their own nodes: policy, webhook or off. */}}
+{{- define "kruise.nodeRestriction" -}}
+{{- if ne .Values.daemon.nodeRestriction "auto" }}{{ .Values.daemon.nodeRestriction }}
+{{- else if semverCompare "<1.30.0-0" .Capabilities.KubeVersion.Version }}webhook
+{{- else }}policy
+{{- end }}
 {{- end }}
 
 {{- /* kruise.by: a value that is null is what securityProfile says: (dict "root" . "value" V "profiles" (list …)). */}}

@@ -53,7 +53,10 @@ func code(r admission.Response) int32 {
 	return r.Result.Code
 }
 
-const always = `"completionPolicy":{"type":"Always"}`
+const (
+	always = `"completionPolicy":{"type":"Always"}`
+	never  = `"completionPolicy":{"type":"Never"}`
+)
 
 func job(spec string) string { return `{"metadata":{"name":"x"},"spec":{` + spec + `}}` }
 
@@ -109,6 +112,27 @@ func TestJobs(t *testing.T) {
 				t.Errorf("answer %d %+v", code(resp), resp.Result)
 			}
 		})
+	}
+	for annotation, tc := range map[string]struct {
+		spec string
+		ok   bool
+	}{
+		"6h":   {never, true},
+		"10m":  {never, true},
+		"720h": {never, true},
+		"9m":   {never, false},
+		"721h": {never, false},
+		"":     {never, false},
+		"day":  {never, false},
+		"-6h":  {never, false},
+		"7h":   {always, false},
+	} {
+		for kind, spec := range map[string]string{"ImagePullJob": `"image":"x",`, "ImageListPullJob": `"images":["x"],`} {
+			_, resp := admit(on, kind, "v1beta1", strings.Replace(job(spec+tc.spec), `"metadata":{`, `"metadata":{"annotations":{"imagepulljobs.kruise.io/repeat-every":"`+annotation+`"},`, 1), "")
+			if (code(resp) == 200) != tc.ok || !tc.ok && code(resp) != 400 {
+				t.Errorf("%s every %q: %d %+v", kind, annotation, code(resp), resp.Result)
+			}
+		}
 	}
 	t.Run("S_image_pulling_7", func(t *testing.T) {
 		old := job(`"image":"x","pullSecrets":["a"],` + always)

@@ -3,6 +3,7 @@
 package admission
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strconv"
@@ -25,6 +26,7 @@ func validateJob(job, old *appsv1beta1.ImagePullJob, _ *Options) field.ErrorList
 	spec := field.NewPath("spec")
 	errs := validateImage(job.Spec.Image, spec.Child("image"))
 	errs = append(errs, validateTemplate(&job.Spec.ImagePullJobTemplate, spec)...)
+	errs = append(errs, validateRepeat(job.Annotations, &job.Spec.ImagePullJobTemplate)...)
 	if old != nil && !samePullSecrets(old.Spec.PullSecrets, job.Spec.PullSecrets) {
 		errs = append(errs, field.Forbidden(spec.Child("pullSecrets"), "spec.pullSecrets is immutable"))
 	}
@@ -56,7 +58,24 @@ func validateList(job, _ *appsv1beta1.ImageListPullJob, _ *Options) field.ErrorL
 			errs = append(errs, field.Invalid(at, value, "must be a number greater than 0"))
 		}
 	}
+	errs = append(errs, validateRepeat(job.Annotations, &job.Spec.ImagePullJobTemplate)...)
 	return append(errs, validateTemplate(&job.Spec.ImagePullJobTemplate, spec)...)
+}
+
+// validateRepeat applies the rules of the annotation that says how often a job of type Never pulls.
+func validateRepeat(annotations map[string]string, t *appsv1beta1.ImagePullJobTemplate) field.ErrorList {
+	value, there := annotations[imagepull.RepeatAnnotation]
+	if !there {
+		return nil
+	}
+	at := field.NewPath("metadata", "annotations").Key(imagepull.RepeatAnnotation)
+	if _, ok := imagepull.ParseRepeat(value); !ok {
+		return field.ErrorList{field.Invalid(at, value, fmt.Sprintf("must be a duration from %s to %s, such as 6h", imagepull.MinRepeat, imagepull.MaxRepeat))}
+	}
+	if t.CompletionPolicy.Type != appsv1beta1.Never {
+		return field.ErrorList{field.Forbidden(at, "only with completionPolicy.type Never")}
+	}
+	return nil
 }
 
 func validateImage(image string, at *field.Path) field.ErrorList {

@@ -200,3 +200,14 @@ func TestConflictIsNoSuccess(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingIsLeft: what could not be written whole takes no room: the directory is small, and there will be more tries.
+func TestNothingIsLeft(t *testing.T) {
+	dir := t.TempDir()
+	if err := writeFiles(dir, map[string][]byte{"a/b": []byte("no such directory")}); err == nil {
+		t.Fatal("it was written")
+	}
+	if left, _ := filepath.Glob(filepath.Join(dir, "*")); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}

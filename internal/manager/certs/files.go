@@ -78,7 +78,7 @@ func writeFiles(dir string, data map[string][]byte) error {
 	}
 	for name, b := range data {
 		if err := os.WriteFile(filepath.Join(fresh, name), b, 0o600); err != nil {
-			return err
+			return errors.Join(err, os.RemoveAll(fresh)) // else every try would leave less room for the next
 		}
 	}
 	old, _ := os.Readlink(filepath.Join(dir, dataLink))

@@ -52,10 +52,12 @@ const (
 	DefaultHostNetworkHostPortsInPodTemplates featuregate.Feature = "DefaultHostNetworkHostPortsInPodTemplates"
 	DaemonSetPruneIneligibleNodes             featuregate.Feature = "DaemonSetPruneIneligibleNodes"
 
-	// ConfigMapSet, PersistentPodStateAutoCleanup and CloneSetKeepPVCForDeletion are additions of ours.
+	// ConfigMapSet, PersistentPodStateAutoCleanup, CloneSetKeepPVCForDeletion and DaemonRestrictionWebhook are additions of
+	// ours.
 	ConfigMapSet                  featuregate.Feature = "ConfigMapSetGate"
 	PersistentPodStateAutoCleanup featuregate.Feature = "PersistentPodStateAutoCleanup"
 	CloneSetKeepPVCForDeletion    featuregate.Feature = "CloneSetKeepPVCForDeletion"
+	DaemonRestrictionWebhook      featuregate.Feature = "DaemonRestrictionWebhook"
 )
 
 // Gate describes one feature gate.
@@ -110,6 +112,7 @@ func All() []Gate {
 		{ConfigMapSet, false, false, false, "ConfigMapSet."},
 		{PersistentPodStateAutoCleanup, false, false, false, "PersistentPodStates of workloads that are gone are deleted."},
 		{CloneSetKeepPVCForDeletion, false, false, true, "Label apps.kruise.io/keep-pvc-for-deletion keeps the claims and the id of a pod of a CloneSet that is recreated."},
+		{DaemonRestrictionWebhook, false, false, true, "A webhook keeps writes of node agents to their own nodes, for apiservers without ValidatingAdmissionPolicy (1.28 and 1.29). The chart turns it on where it is needed."},
 	}
 }
 
@@ -172,6 +175,7 @@ var (
 	needDaemon = []featuregate.Feature{
 		PreDownloadImageForInPlaceUpdate, PreDownloadImageForDaemonSetUpdate, DaemonWatchingPod,
 		InPlaceUpdateEnvFromMetadata, PodProbeMarker, SidecarTerminator, ImagePullJob, EnhancedLivenessProbe,
+		DaemonRestrictionWebhook,
 	}
 )
 

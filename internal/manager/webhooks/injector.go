@@ -47,6 +47,8 @@ type Injector struct {
 	Endpoint     Endpoint
 	Gates        featuregate.FeatureGate
 	OwnNamespace string
+	// DaemonNamespace is that of the node agents.
+	DaemonNamespace string
 	// ReadOnly: somebody else injects; Publish only compares and names what is wrong.
 	ReadOnly bool
 	// Leads tells whether this replica may add and remove entries. The CA is written by any replica, but replicas of
@@ -212,7 +214,7 @@ func (i *Injector) configuration(ctx context.Context, obj client.Object, live []
 		if _, ok := wanted[e.Name]; ok && !seen[e.Name] && i.leads() {
 			i.drifted(obj, bundle, "missing")
 			i.Log.Info("Adding a webhook that is missing", "configuration", obj.GetName(), "webhook", e.Name, "path", e.Path)
-			w := e.validating(i.Endpoint, i.Gates, i.OwnNamespace)
+			w := e.validating(i.Endpoint, i.Gates, i.OwnNamespace, i.DaemonNamespace)
 			w.ClientConfig.CABundle = bundle
 			changes, had = append(changes, w), false
 		}
@@ -287,6 +289,9 @@ func (i *Injector) entryPatch(live view, e Entry, bundle []byte, condition strin
 	}
 	if condition != "" {
 		patch["matchConditions"] = conditionPatch(condition)
+	}
+	if want := ofAgents(i.DaemonNamespace); e.OfAgents && !slices.Contains(live.conditions, want[0]) {
+		patch["matchConditions"] = want // else it would be asked about every pod's status, or not about agents
 	}
 	if len(patch) == 1 {
 		return nil

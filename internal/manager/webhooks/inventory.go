@@ -9,6 +9,7 @@ import (
 	"k8s.io/component-base/featuregate"
 
 	"kruise.io/kruise/internal/manager/gates"
+	"kruise.io/kruise/internal/noderestriction"
 	"kruise.io/kruise/internal/podadmission/concern"
 )
 
@@ -37,9 +38,17 @@ type Entry struct {
 	SkipSystemNamespaces bool
 	// Gate switches the webhook; empty means always.
 	Gate featuregate.Feature
+	// OfAgents limits the webhook to requests of the node agents' account, by a match condition of its own.
+	OfAgents bool
 	// Pods are the requests of a pod webhook. It carries a match condition that keeps unconcerned pods in the apiserver.
 	Pods []concern.Request
 }
+
+// agentsWebhook is not in OpenKruise (security 5.2); agentsCondition keeps requests of others in the apiserver.
+const (
+	agentsWebhook   = "vdaemonrequest.kb.io"
+	agentsCondition = "is-daemon"
+)
 
 var (
 	create       = []admissionv1.OperationType{admissionv1.Create}
@@ -68,6 +77,12 @@ func Inventory() []Entry {
 		kruise("vimagepulljob-v1beta1.kb.io", "/validate-apps-kruise-io-imagepulljob", false, createUpdate, "imagepulljobs"),
 		kruise("vimagelistpulljob-v1beta1.kb.io", "/validate-apps-kruise-io-imagelistpulljob", false, createUpdate, "imagelistpulljobs"),
 		kruise("vnodeimage.kb.io", "/validate-apps-kruise-io-nodeimage", false, createUpdate, "nodeimages"),
+		{
+			Name: agentsWebhook, Path: noderestriction.Path, Operations: all, Gate: gates.DaemonRestrictionWebhook, OfAgents: true,
+			Groups: []string{"", "events.k8s.io", "apps.kruise.io"}, Versions: []string{"*"},
+			Resources:   []string{"nodeimages/status", "nodepodprobes/status", "containerrecreaterequests/status", "pods/status", "events"},
+			SideEffects: admissionv1.SideEffectClassNone,
+		},
 	}
 }
 
@@ -119,6 +134,7 @@ var contract = map[string]string{
 	"vimagepulljob-v1beta1.kb.io":     "/validate-apps-kruise-io-imagepulljob",
 	"vimagelistpulljob-v1beta1.kb.io": "/validate-apps-kruise-io-imagelistpulljob",
 	"vnodeimage.kb.io":                "/validate-apps-kruise-io-nodeimage",
+	agentsWebhook:                     noderestriction.Path,
 	"vworkloadspread.kb.io":           "/validate-apps-kruise-io-workloadspread",
 	"vresourcedistribution.kb.io":     "/validate-apps-kruise-io-resourcedistribution",
 	"vpersistentpodstate.kb.io":       "/validate-apps-kruise-io-persistentpodstate",

@@ -4,6 +4,8 @@ package webhooks
 
 import (
 	"bytes"
+	"errors"
+	"fmt"
 	"net"
 	"strconv"
 
@@ -59,7 +61,7 @@ func (e Endpoint) Conversion(bundle []byte) *apixv1.CustomResourceConversion {
 }
 
 // Configurations returns both configuration objects as this version wants them under the gates. ownNamespace is left
-// out by webhooks that must not stop Kruise's own pods.
+// out by webhooks that must not stop Kruise's own pods, and is that of the node agents.
 func Configurations(e Endpoint, g featuregate.FeatureGate, ownNamespace string) (*admissionv1.MutatingWebhookConfiguration, *admissionv1.ValidatingWebhookConfiguration) {
 	m := &admissionv1.MutatingWebhookConfiguration{
 		TypeMeta:   metav1.TypeMeta{APIVersion: admissionv1.SchemeGroupVersion.String(), Kind: "MutatingWebhookConfiguration"},
@@ -73,7 +75,7 @@ func Configurations(e Endpoint, g featuregate.FeatureGate, ownNamespace string) 
 		if !entry.Enabled(g) {
 			continue
 		}
-		w := entry.validating(e, g, ownNamespace)
+		w := entry.validating(e, g, ownNamespace, ownNamespace)
 		if !entry.Mutating {
 			v.Webhooks = append(v.Webhooks, w)
 			continue
@@ -87,7 +89,14 @@ func Configurations(e Endpoint, g featuregate.FeatureGate, ownNamespace string) 
 	return m, v
 }
 
-func (e Entry) validating(at Endpoint, g featuregate.FeatureGate, ownNamespace string) admissionv1.ValidatingWebhook {
+// ofAgents is the match condition for requests of node agents.
+func ofAgents(namespace string) []admissionv1.MatchCondition {
+	return []admissionv1.MatchCondition{{
+		Name: agentsCondition, Expression: fmt.Sprintf("request.userInfo.username == %q", "system:serviceaccount:"+namespace+":kruise-daemon"),
+	}}
+}
+
+func (e Entry) validating(at Endpoint, g featuregate.FeatureGate, ownNamespace, daemonNamespace string) admissionv1.ValidatingWebhook {
 	w := admissionv1.ValidatingWebhook{
 		Name:         e.Name,
 		ClientConfig: at.clientConfig(e.Path, nil),
@@ -109,7 +118,20 @@ func (e Entry) validating(at Endpoint, g featuregate.FeatureGate, ownNamespace s
 		c := concern.For(Concerns(g), e.Pods...).Expression(outside(ownNamespace))
 		w.MatchConditions = []admissionv1.MatchCondition{{Name: MatchConditionName, Expression: c}}
 	}
+	if e.OfAgents {
+		w.MatchConditions = ofAgents(daemonNamespace)
+	}
 	return w
+}
+
+// AgentsManifest is the webhook for requests of node agents as YAML, for charts: the default installation does not have it.
+func AgentsManifest() ([]byte, error) {
+	for _, e := range Inventory() {
+		if e.OfAgents {
+			return yaml.Marshal(e.validating(Endpoint{ServiceNamespace: "kruise-system", ServiceName: "kruise-webhook-service"}, gates.New(), "kruise-system", "kruise-system"))
+		}
+	}
+	return nil, errors.New("there is no webhook for requests of node agents")
 }
 
 // Manifests are the configurations of a default installation as YAML, the content of config/webhook.

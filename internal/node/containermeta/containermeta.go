@@ -47,7 +47,9 @@ type Reconciler struct {
 	// Client reads the node's pods from the cache, sees its own writes, and patches pods/status.
 	Client   client.Client
 	Runtimes func() []*cri.Runtime
-	Recorder record.EventRecorder
+	// Connecting says why Runtimes may lack one that the node has; nil if it does not, or if nothing is ever connected late.
+	Connecting func() error
+	Recorder   record.EventRecorder
 	// Env is the gate InPlaceUpdateEnvFromMetadata: hashes of environments, and restarts.
 	Env bool
 	// AllowPreStopHost lets HTTP hooks name a host (--allow-prestop-host).
@@ -95,9 +97,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		return reconcile.Result{}, nil
 	}
 	statuses := containersOf(p)
-	rt := r.runtimeOf(statuses)
+	rt, err := r.runtimeOf(ctx, p, statuses)
 	if rt == nil {
-		return reconcile.Result{}, nil
+		return reconcile.Result{}, err
 	}
 	newest, err := cri.OfPod(ctx, rt, string(p.UID))
 	if err != nil {
@@ -140,17 +142,22 @@ func containersOf(p *corev1.Pod) []status {
 	return out
 }
 
-func (r *Reconciler) runtimeOf(statuses []status) *cri.Runtime {
-	for _, s := range statuses {
-		if s.ContainerID != "" {
-			rt, _, err := cri.ByContainerID(r.Runtimes(), s.ContainerID)
-			if err != nil {
-				return nil
-			}
-			return rt
-		}
+// runtimeOf returns the runtime of the first container that has an ID (A-W3), nil if there is none. The error says that
+// it may come.
+func (r *Reconciler) runtimeOf(ctx context.Context, p *corev1.Pod, statuses []status) (*cri.Runtime, error) {
+	at := slices.IndexFunc(statuses, func(s status) bool { return s.ContainerID != "" })
+	if at < 0 {
+		return nil, nil
 	}
-	return nil
+	var connecting error // asked first, or one that is connected in between is missed
+	if r.Connecting != nil {
+		connecting = r.Connecting()
+	}
+	rt, err := cri.Find(ctx, r.Runtimes(), statuses[at].ContainerID, string(p.UID))
+	if err != nil {
+		return nil, connecting
+	}
+	return rt, nil
 }
 
 // Parse reads the report on a pod; what is no report reads as none.
@@ -175,15 +182,16 @@ func (r *Reconciler) observe(ctx context.Context, rt *cri.Runtime, p *corev1.Pod
 		}
 		id := rt.Name + "://" + c.Id
 		meta := pub.RuntimeContainerMeta{Name: s.Name, ContainerID: id}
+		if n, err := strconv.ParseInt(c.Annotations[cri.AnnotationRestartCount], 10, 32); err == nil {
+			meta.RestartCount = int32(n)
+		}
+		if n, err := strconv.ParseUint(c.Annotations[cri.AnnotationHash], 16, 64); err == nil {
+			meta.Hashes.PlainHash = n
+		}
+		// Anyone who may edit the pod may have edited the report; only what is dear to find out is taken from it.
 		if at := slices.IndexFunc(stored.Containers, func(m pub.RuntimeContainerMeta) bool { return m.ContainerID == id }); at >= 0 {
-			meta = stored.Containers[at]
-		} else {
-			if n, err := strconv.ParseInt(c.Annotations[cri.AnnotationRestartCount], 10, 32); err == nil {
-				meta.RestartCount = int32(n)
-			}
-			if n, err := strconv.ParseUint(c.Annotations[cri.AnnotationHash], 16, 64); err == nil {
-				meta.Hashes.PlainHash = n
-			}
+			known := &stored.Containers[at]
+			meta.Hashes.ExtractedEnvFromMetadataHash, meta.EnvUnreadable = known.Hashes.ExtractedEnvFromMetadataHash, known.EnvUnreadable
 		}
 		if r.Env && meta.Hashes.ExtractedEnvFromMetadataHash == 0 && c.State == runtimeapi.ContainerState_CONTAINER_RUNNING {
 			if wait := r.readEnv(ctx, rt, p, s.spec, c.Id, &meta); wait > 0 && (again == 0 || wait < again) {

@@ -4,6 +4,8 @@ package containermeta
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -116,6 +118,18 @@ func (n *node) update(p *corev1.Pod, change func(*corev1.Pod)) {
 	}
 }
 
+// event returns the next event that was told.
+func (n *node) event() string {
+	n.Helper()
+	select {
+	case e := <-n.events.Events:
+		return e
+	default:
+		n.Fatal("no event")
+		return ""
+	}
+}
+
 func record0(name string, plain, env uint64) pub.RuntimeContainerMeta {
 	return pub.RuntimeContainerMeta{Name: name, ContainerID: "containerd://" + name + "0",
 		Hashes: pub.RuntimeContainerHashes{PlainHash: plain, ExtractedEnvFromMetadataHash: env}}
@@ -158,6 +172,14 @@ func TestReport(t *testing.T) {
 		if diff := cmp.Diff([]pub.RuntimeContainerMeta{record0("a", 0, 0)}, Parse(n.look()).Containers); diff != "" {
 			t.Error(diff)
 		}
+		frozen := fedPod("a") // a report from when the gate was on, and an update under way
+		frozen.Annotations["v"], frozen.Status.Conditions[0].Status = "bar", corev1.ConditionFalse
+		frozen.Annotations[pub.RuntimeContainersMetaKey] = `{"containers":[{"name":"a","containerID":"containerd://a0","restartCount":0,"hashes":{"plainHash":0,"extractedEnvFromMetadataHash":3380805402}}]}`
+		n = newNode(t, false, frozen)
+		n.cri.Run("uid", "a", "a0", 0, nil)
+		if n.look(); len(n.cri.Stops()) != 0 {
+			t.Errorf("stops %v", n.cri.Stops())
+		}
 	})
 	for marker, env := range map[string]corev1.EnvVar{
 		"S_container_meta_A8": fed("SIDECARSET_VERSION", "metadata.annotations['v']"),
@@ -192,6 +214,30 @@ func TestReport(t *testing.T) {
 	})
 }
 
+// A pod is not forgotten because the runtime is connected later than the pod is seen, and a report that somebody edited
+// says what the runtime says again.
+func TestReportIsMended(t *testing.T) {
+	p := fedPod("a")
+	edited := record0("other", 1, hashFoo)
+	edited.ContainerID, edited.RestartCount = "containerd://a0", 7
+	text, err := json.Marshal(pub.RuntimeContainerMetaSet{Containers: []pub.RuntimeContainerMeta{edited}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Annotations[pub.RuntimeContainersMetaKey] = string(text)
+	n := newNode(t, true, p)
+	n.cri.Run("uid", "a", "a0", 0, map[string]string{cri.AnnotationHash: "ff"})
+	runtimes := n.r.Runtimes
+	n.r.Runtimes, n.r.Connecting = func() []*cri.Runtime { return nil }, func() error { return errors.New("connecting") }
+	if _, err := n.r.Reconcile(t.Context(), reconcile.Request{NamespacedName: client.ObjectKeyFromObject(p)}); err == nil {
+		t.Error("nobody looks again")
+	}
+	n.r.Runtimes, n.r.Connecting = runtimes, func() error { return nil }
+	if diff := cmp.Diff([]pub.RuntimeContainerMeta{record0("a", 255, hashFoo)}, Parse(n.look()).Containers); diff != "" {
+		t.Error(diff)
+	}
+}
+
 func TestRestart(t *testing.T) {
 	n := newNode(t, true, fedPod("a", "b"))
 	hook := `{"exec":{"command":["bye"]}}`
@@ -216,7 +262,7 @@ func TestRestart(t *testing.T) {
 				t.Error(diff)
 			}
 		})
-		if got := <-n.events.Events; got != "Normal Killing Stopping containerID containerd://a by container meta restarter" {
+		if got := n.event(); got != "Normal Killing Stopping containerID containerd://a by container meta restarter" {
 			t.Errorf("event %q", got)
 		}
 	})

@@ -9,6 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -78,15 +80,18 @@ func sockets(system, dir, file string) ([]string, error) {
 		names = []string{file}
 	}
 	var endpoints, tried []string
+	hint := ""
 	for _, name := range names {
 		path := filepath.Join(dir, name)
 		tried = append(tried, path)
-		if _, err := os.Stat(path); err == nil {
+		switch _, err := os.Stat(path); {
+		case err == nil:
 			endpoints = append(endpoints, "unix://"+path)
+		case errors.Is(err, fs.ErrPermission):
+			hint = fmt.Sprintf("; user %d and group %d may not look for %s", os.Geteuid(), os.Getegid(), path)
 		}
 	}
 	if len(endpoints) == 0 {
-		hint := ""
 		if _, err := os.Stat(filepath.Join(dir, "docker.sock")); err == nil {
 			hint = "; there is a docker.sock: docker needs cri-dockerd to serve CRI"
 		}
@@ -102,12 +107,26 @@ func Connect(ctx context.Context, endpoints []string) (runtimes []*Runtime, drop
 	for _, endpoint := range endpoints {
 		r, err := connect(ctx, endpoint)
 		if err != nil {
-			errs = append(errs, fmt.Errorf("container runtime at %s does not serve CRI v1: %w", endpoint, err))
+			errs = append(errs, unusable(endpoint, err))
 			continue
 		}
 		runtimes = append(runtimes, r)
 	}
 	return runtimes, errors.Join(errs...)
+}
+
+// unusable says why an endpoint can't be used. What the agent may not open is told apart from what is no runtime.
+func unusable(endpoint string, err error) error {
+	if path, ok := strings.CutPrefix(endpoint, "unix://"); ok {
+		c, dialErr := net.DialTimeout("unix", path, time.Second)
+		if dialErr == nil {
+			_ = c.Close()
+		}
+		if errors.Is(dialErr, fs.ErrPermission) {
+			return fmt.Errorf("container runtime at %s: user %d with group %d may not use the socket%s", endpoint, os.Geteuid(), os.Getegid(), ownerOf(path))
+		}
+	}
+	return fmt.Errorf("container runtime at %s does not serve CRI v1: %w", endpoint, err)
 }
 
 func connect(ctx context.Context, endpoint string) (r *Runtime, err error) {
@@ -158,18 +177,36 @@ func (r *Runtime) Ping(ctx context.Context) error {
 	return nil
 }
 
-// ByContainerID returns the runtime that a container ID such as "containerd://…" names, and the ID without the scheme.
-func ByContainerID(runtimes []*Runtime, id string) (*Runtime, string, error) {
-	scheme, bare, ok := strings.Cut(id, "://")
+// Find returns the runtime of a pod, one of whose containers has an ID such as "containerd://…". Of several runtimes that
+// call themselves so, as the host's containerd and that of k3s do, it is the one that knows containers of the pod; if
+// none does, one that can't tell, and else the first (node-agent W13).
+func Find(ctx context.Context, runtimes []*Runtime, containerID, podUID string) (*Runtime, error) {
+	scheme, bare, ok := strings.Cut(containerID, "://")
 	if !ok || bare == "" {
-		return nil, "", fmt.Errorf("%q is no container ID", id)
+		return nil, fmt.Errorf("%q is no container ID", containerID)
 	}
+	var named []*Runtime
 	for _, r := range runtimes {
 		if r.Name == scheme {
-			return r, bare, nil
+			named = append(named, r)
 		}
 	}
-	return nil, "", fmt.Errorf("no connected runtime is called %q", scheme)
+	switch len(named) {
+	case 0:
+		return nil, fmt.Errorf("no connected runtime is called %q", scheme)
+	case 1:
+		return named[0], nil
+	}
+	best := named[0]
+	for _, r := range named {
+		switch containers, err := OfPod(ctx, r, podUID); {
+		case err != nil:
+			best = r
+		case len(containers) > 0:
+			return r, nil
+		}
+	}
+	return best, nil
 }
 
 // Labels and annotations that the kubelet puts on containers (node-agent 5.7).
@@ -186,6 +223,15 @@ const (
 	AnnotationDeletionGracePeriod = "io.kubernetes.pod.deletionGracePeriod"
 	AnnotationGracePeriod         = "io.kubernetes.pod.terminationGracePeriod"
 )
+
+// RunsPods says whether the kubelet runs containers here.
+func RunsPods(ctx context.Context, r Containers) (bool, error) {
+	list, err := r.ListContainers(ctx, &runtimeapi.ContainerFilter{State: &runtimeapi.ContainerStateValue{State: runtimeapi.ContainerState_CONTAINER_RUNNING}})
+	if err != nil {
+		return false, fmt.Errorf("listing running containers: %w", err)
+	}
+	return slices.ContainsFunc(list, func(c *runtimeapi.Container) bool { return c.Labels[LabelPodUID] != "" }), nil
+}
 
 // OfPod returns the newest container of each name that the runtime knows of a pod.
 func OfPod(ctx context.Context, r Containers, podUID string) (map[string]*runtimeapi.Container, error) {

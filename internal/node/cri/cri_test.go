@@ -62,8 +62,45 @@ func TestDiscovery(t *testing.T) {
 		if err != nil || len(runtimes) != 2 || runtimes[0].Name != "containerd" {
 			t.Fatalf("runtimes %v, %v", runtimes, err)
 		}
-		if r, id, err := cri.ByContainerID(runtimes, "cri-o://abc"); err != nil || r != runtimes[1] || id != "abc" {
-			t.Errorf("runtime %v, %q, %v", r, id, err)
+		if r, err := cri.Find(ctx, runtimes, "cri-o://abc", "uid"); err != nil || r != runtimes[1] {
+			t.Errorf("runtime %v, %v", r, err)
+		}
+	})
+	t.Run("two of one name", func(t *testing.T) { // such as the host's containerd, and that of k3s
+		dir := shortDir(t)
+		var servers []*fakecri.Server
+		for _, name := range []string{"containerd.sock", "k3s/containerd/containerd.sock"} {
+			s := &fakecri.Server{}
+			s.Start(t, filepath.Join(dir, name))
+			servers = append(servers, s)
+		}
+		endpoints, err := cri.Sockets(dir, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		runtimes, err := cri.Connect(ctx, endpoints)
+		if err != nil || len(runtimes) != 2 {
+			t.Fatalf("runtimes %v, %v", runtimes, err)
+		}
+		find := func(when string, want int) {
+			t.Helper()
+			if r, err := cri.Find(ctx, runtimes, "containerd://abc", "uid"); err != nil || r != runtimes[want] {
+				t.Errorf("%s: runtime %v, %v", when, r, err)
+			}
+		}
+		find("nobody knows the pod", 0)
+		servers[1].OnList = func() error { return errors.New("hangs") }
+		find("one can't tell", 1)
+		servers[0].Run("uid", "app", "abc", 0, nil)
+		find("the first knows it", 0)
+		servers[0].Remove("abc")
+		servers[1].OnList = nil
+		servers[1].Run("uid", "app", "def", 1, nil)
+		find("the second knows the pod", 1)
+		for _, id := range []string{"", "abc", "containerd://", "docker://abc"} {
+			if r, err := cri.Find(ctx, runtimes, id, "uid"); err == nil {
+				t.Errorf("%q is on %v", id, r)
+			}
 		}
 	})
 	t.Run("S_node_agent_5", func(t *testing.T) {

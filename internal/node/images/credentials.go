@@ -61,7 +61,7 @@ type knownSecret struct {
 func NewKeyring(reader client.Reader, namespace string, plugins *Plugins) *Keyring {
 	return &Keyring{
 		Reader: reader, Namespace: namespace, known: map[types.NamespacedName]knownSecret{}, plugins: plugins,
-		node: credentialprovider.UnionDockerKeyring{credentialprovider.NewDefaultDockerKeyring(), plugins},
+		node: credentialprovider.NewDefaultDockerKeyring(),
 	}
 }
 
@@ -76,6 +76,7 @@ func (k *Keyring) For(ctx context.Context, image reference.Image, refs []appsv1b
 		return nil, problem, fmt.Errorf("pull secrets of %s: %w", image.Name, err)
 	}
 	ofNode, _ := k.node.Lookup(reference.FullName(image.Name))
+	ofNode = append(ofNode, k.plugins.lookup(ctx, reference.FullName(image.Name))...)
 	for i := range ofNode {
 		found = append(found, ofNode[i].AuthConfig)
 	}

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -26,6 +27,7 @@ import (
 	"kruise.io/kruise/internal/imagepull/reference"
 	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/node/cri/fakecri"
+	"kruise.io/kruise/test/await"
 )
 
 var request = reconcile.Request{NamespacedName: types.NamespacedName{Name: "n"}}
@@ -41,8 +43,13 @@ func (a *agent) ends(want string, attempts int) {
 		}
 	}
 	for range 2 {
-		if e := <-a.events.Events; !strings.Contains(e, "PullImageFailed") || !strings.Contains(e, want) {
-			a.Errorf("event %q", e)
+		select {
+		case e := <-a.events.Events:
+			if !strings.Contains(e, "PullImageFailed") || !strings.Contains(e, want) {
+				a.Errorf("event %q", e)
+			}
+		case <-time.After(await.Patience):
+			a.Fatal("no event")
 		}
 	}
 	result, err := a.puller.Reconcile(context.Background(), request)
@@ -90,10 +97,24 @@ func TestFaults(t *testing.T) {
 	})
 	t.Run("runtime unreachable", func(t *testing.T) {
 		a := newAgent(t, &fakecri.Server{}, 0, withPolicy(60, 2))
-		a.puller.Images = func() (cri.Images, error) {
+		a.puller.Images = func(context.Context) (cri.Images, error) {
 			return nil, errors.New("no container runtime is connected: dial unix: refused")
 		}
 		a.ends("no container runtime is connected", 0)
+	})
+	t.Run("runtime not connected yet", func(t *testing.T) {
+		a := newAgent(t, &fakecri.Server{}, 0, withPolicy(60, 0))
+		var connected atomic.Bool
+		images := a.puller.Images
+		a.puller.Images = func(ctx context.Context) (cri.Images, error) {
+			if !connected.Load() {
+				return nil, fmt.Errorf("%w: connecting", ErrNotYet)
+			}
+			return images(ctx)
+		}
+		a.until("waiting", waitsFor("waiting for the container runtime: connecting"))
+		connected.Store(true)
+		a.until("pulled", func(n *appsv1beta1.NodeImage) bool { return n.Status.Succeeded == 1 })
 	})
 	t.Run("node deleted", func(t *testing.T) {
 		cancelled := make(chan struct{})
@@ -242,14 +263,14 @@ providers: [{name: hub, matchImages: [docker.io], defaultCacheDuration: 1m, apiV
 				t.Errorf("%s is pulled with %v", name, auth)
 			}
 		}
-		if logins, found := plugins.Lookup("plugin.example.com/another"); !found || len(logins) != 1 {
+		if logins := plugins.lookup(t.Context(), "plugin.example.com/another"); len(logins) != 1 {
 			t.Errorf("logins %v", logins)
 		}
 		if ran, err := os.ReadFile(count); err != nil || string(ran) != "run\n" {
 			t.Errorf("ran %q times (%v), the answer is for the registry", ran, err)
 		}
 		plugins.forget()
-		plugins.Lookup("plugin.example.com/another")
+		plugins.lookup(t.Context(), "plugin.example.com/another")
 		if ran, err := os.ReadFile(count); err != nil || string(ran) != "run\nrun\n" {
 			t.Errorf("ran %q times (%v)", ran, err)
 		}

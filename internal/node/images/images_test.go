@@ -55,7 +55,7 @@ func newAgent(t *testing.T, server *fakecri.Server, workers int, objects ...clie
 // restart replaces the puller by a new one, as when the process starts.
 func (a *agent) restart(r *cri.Runtime, workers int) {
 	a.puller = New(Options{
-		Client: a.Client, Images: func() (cri.Images, error) { return r, nil },
+		Client: a.Client, Images: func(context.Context) (cri.Images, error) { return r, nil },
 		Credentials: NewKeyring(a.Client, "config", a.plugins), Recorder: a.events, MaxWorkers: workers, Delay: time.Millisecond,
 	})
 	a.puller.limiter.SetLimit(1000)

@@ -110,24 +110,25 @@ func (p *provider) check() error {
 	return err
 }
 
-// Lookup implements credentialprovider.DockerKeyring.
-func (p *Plugins) Lookup(image string) (logins []credentialprovider.TrackedAuthConfig, found bool) {
+// lookup returns what plugins say of an image, given by its full name. None runs for longer than ctx.
+func (p *Plugins) lookup(ctx context.Context, image string) []credentialprovider.TrackedAuthConfig {
 	if p == nil {
-		return nil, false
+		return nil
 	}
 	ring := &credentialprovider.BasicDockerKeyring{}
 	for _, one := range p.providers {
 		if !one.matches(image) {
 			continue
 		}
-		config, err := one.login(image)
+		config, err := one.login(ctx, image)
 		if err != nil {
 			klog.Background().Error(err, "No credentials from a plugin", "plugin", one.Name, "image", image)
 			continue
 		}
 		ring.Add(nil, config)
 	}
-	return ring.Lookup(image)
+	logins, _ := ring.Lookup(image)
+	return logins
 }
 
 // forget drops what plugins answered.
@@ -150,7 +151,7 @@ func (p *provider) matches(image string) bool {
 }
 
 // login returns what the plugin says, now or not long ago.
-func (p *provider) login(image string) (credentialprovider.DockerConfig, error) {
+func (p *provider) login(ctx context.Context, image string) (credentialprovider.DockerConfig, error) {
 	registry, _, _ := strings.Cut(image, "/")
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -160,7 +161,7 @@ func (p *provider) login(image string) (credentialprovider.DockerConfig, error) 
 			return c.config, nil
 		}
 	}
-	answer, err := p.ask(image)
+	answer, err := p.ask(ctx, image)
 	if err != nil {
 		return nil, err
 	}
@@ -195,8 +196,8 @@ func (p *provider) login(image string) (credentialprovider.DockerConfig, error) 
 }
 
 // ask runs the plugin. What it prints goes into no error: it may be a credential.
-func (p *provider) ask(image string) (*pluginv1.CredentialProviderResponse, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), pluginTimeout)
+func (p *provider) ask(ctx context.Context, image string) (*pluginv1.CredentialProviderResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, pluginTimeout)
 	defer cancel()
 	question := pluginv1.CredentialProviderRequest{Image: image}
 	question.Kind, question.APIVersion = "CredentialProviderRequest", p.APIVersion

@@ -19,6 +19,7 @@ import (
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/imagepull/reference"
 	"kruise.io/kruise/internal/node/cri"
+	"kruise.io/kruise/internal/seconds"
 )
 
 const (
@@ -30,18 +31,23 @@ const (
 // waiting is why an attempt could not even begin. It is made again, and does not count.
 type waiting struct{ error }
 
+// ErrNotYet of Options.Images says that the runtime is about to be connected: the attempt does not count.
+var ErrNotYet = errors.New("waiting for the container runtime")
+
 var errDeadline = errors.New("pulling exceeds the activeDeadlineSeconds")
 
 // pull is one task at work. What it was started with does not change.
 type pull struct {
-	puller *Puller
-	node   *appsv1beta1.NodeImage
-	image  reference.Image
-	entry  appsv1beta1.ImageSpec
-	tag    appsv1beta1.ImageTagSpec
-	task   *task
-	pulled bool   // rather than found
-	ticket ticket // of the slot that is waited for or held; nil for none
+	puller        *Puller
+	node          *appsv1beta1.NodeImage // name and UID only
+	image         reference.Image
+	secrets       []appsv1beta1.ReferenceObject
+	sandboxConfig *appsv1beta1.SandboxConfig
+	tag           appsv1beta1.ImageTagSpec
+	task          *task
+	since         *metav1.Time // when the deadline begins, nil if there is none
+	pulled        bool         // rather than found
+	ticket        ticket       // of the slot that is waited for or held; nil for none
 }
 
 // run waits for a slot, pulls, and reports, unless ctx ends before.
@@ -54,7 +60,7 @@ func (j *pull) run(ctx context.Context) {
 	defer j.release()
 	queued := time.Since(accepted)
 	j.task.set(func(st *appsv1beta1.ImageTagStatus) {
-		st.Phase, st.StartTime = appsv1beta1.ImagePhasePulling, ptr.To(metav1.Now())
+		st.Phase, st.StartTime = appsv1beta1.ImagePhasePulling, now()
 		if queued >= time.Second {
 			st.Message = fmt.Sprintf("waited %s for other pulls", queued.Round(time.Second))
 		}
@@ -79,7 +85,7 @@ func (j *pull) run(ctx context.Context) {
 	}
 	j.task.set(func(st *appsv1beta1.ImageTagStatus) {
 		st.Phase, st.Progress, st.ImageID, st.Message = appsv1beta1.ImagePhaseSucceeded, 100, id, ""
-		st.CompletionTime = ptr.To(metav1.Now())
+		st.CompletionTime = now()
 		if err != nil {
 			st.Phase, st.Progress, st.Message = appsv1beta1.ImagePhaseFailed, 0, message
 		}
@@ -87,6 +93,10 @@ func (j *pull) run(ctx context.Context) {
 	j.announce(err, message)
 	p.wake(j.node)
 }
+
+// now is the time as a status keeps it. With fractions of a second it would differ from what was written for ever, and so
+// be written again at every look.
+func now() *metav1.Time { return ptr.To(metav1.NewTime(time.Now().Truncate(time.Second))) }
 
 // acquire waits for the slot that was asked for.
 func (j *pull) acquire(ctx context.Context) error {
@@ -156,8 +166,9 @@ func (j *pull) announce(err error, message string) {
 	j.puller.event(self, corev1.EventTypeWarning, "PullImageFailed", text)
 }
 
-// attempts tries until one attempt succeeds, none is left or the deadline is over. The clock of the deadline is
-// createdAt, as in the manager, so waiting for a slot counts (W14).
+// attempts tries until one attempt succeeds, none is left or the deadline is over. The deadline begins with the task, as
+// in the manager, so waiting for a slot counts (W14): when the agent hears of it or, for those that it finds at its start,
+// at createdAt, which is by the manager's clock.
 func (j *pull) attempts(ctx context.Context) (imageID string, err error) {
 	policy := ptr.Deref(j.tag.PullPolicy, appsv1beta1.ImageTagPullPolicy{})
 	timeout := defaultTimeout
@@ -168,10 +179,13 @@ func (j *pull) attempts(ctx context.Context) (imageID string, err error) {
 	if limit < 0 {
 		limit = defaultBackoff
 	}
-	if d := policy.ActiveDeadlineSeconds; d != nil && j.tag.CreatedAt != nil {
+	if d := policy.ActiveDeadlineSeconds; d != nil && j.since != nil {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadlineCause(ctx, j.tag.CreatedAt.Add(time.Duration(*d)*time.Second), errDeadline)
+		ctx, cancel = context.WithDeadlineCause(ctx, j.since.Add(seconds.Of(*d)), errDeadline)
 		defer cancel()
+	}
+	if err := j.normalise(); err != nil {
+		return "", err
 	}
 	if !j.puller.allowed(j.image.Name) {
 		return "", fmt.Errorf("registry not allowed: %s", j.image.Name)
@@ -203,12 +217,27 @@ func (j *pull) attempts(ctx context.Context) (imageID string, err error) {
 	}
 }
 
+// normalise makes sure that the runtime takes name and tag, which need not come from a job, for what they are: the name
+// decides which registries are allowed and which credentials are sent, and with the tag "5000/app" it would be the host of
+// another. The name becomes the familiar one.
+func (j *pull) normalise() error {
+	image, err := reference.Parse(j.image.String())
+	if err != nil || image.Tag != j.image.Tag || reference.FullName(image.Name) != reference.FullName(j.image.Name) {
+		return fmt.Errorf("%q with tag %q is no image", j.image.Name, j.image.Tag)
+	}
+	j.image = image
+	return nil
+}
+
 // attempt looks whether the image is present, if that is enough, and pulls it with each credential in turn. The last
 // attempt ends without credentials: an expired one must not keep a public image away (W18).
 func (j *pull) attempt(ctx context.Context, timeout time.Duration, last bool) (string, error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	images, err := j.puller.Images()
+	images, err := j.puller.Images(ctx)
+	if errors.Is(err, ErrNotYet) {
+		return "", &waiting{err}
+	}
 	if err != nil {
 		return "", err
 	}
@@ -221,7 +250,7 @@ func (j *pull) attempt(ctx context.Context, timeout time.Duration, last bool) (s
 	if err := j.puller.roomFor(ctx, images); err != nil {
 		return "", err
 	}
-	logins, problem, err := j.puller.Credentials.For(ctx, j.image, j.entry.PullSecrets, j.tag.OwnerReferences)
+	logins, problem, err := j.puller.Credentials.For(ctx, j.image, j.secrets, j.tag.OwnerReferences)
 	if err != nil {
 		return "", err
 	}
@@ -270,7 +299,7 @@ func (j *pull) present(ctx context.Context, images cri.Images) (string, error) {
 // sandbox returns the metadata that goes with the request; a copy per request (W16).
 func (j *pull) sandbox() *runtimeapi.PodSandboxConfig {
 	c := &runtimeapi.PodSandboxConfig{Annotations: map[string]string{}}
-	if own := j.entry.SandboxConfig; own != nil {
+	if own := j.sandboxConfig; own != nil {
 		c.Labels = maps.Clone(own.Labels)
 		maps.Copy(c.Annotations, own.Annotations)
 	}
@@ -279,7 +308,7 @@ func (j *pull) sandbox() *runtimeapi.PodSandboxConfig {
 }
 
 var (
-	userInfo = regexp.MustCompile(`(://)[^/\s@"]+@`)
+	userInfo = regexp.MustCompile(`(://)[^/\s"]+@`)
 	query    = regexp.MustCompile(`(://[^\s?"]*)\?[^\s"]*`)
 	blob     = regexp.MustCompile(`[A-Za-z0-9+/_-]{33,}={0,2}`)
 	digest   = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -290,7 +319,7 @@ func readable(err error) string {
 	s := userInfo.ReplaceAllString(err.Error(), "$1")
 	s = query.ReplaceAllString(s, "$1")
 	s = blob.ReplaceAllStringFunc(s, func(m string) string {
-		if digest.MatchString(m) || strings.Contains(m, "/") && !strings.ContainsAny(m, "+=") {
+		if digest.MatchString(m) || strings.Contains(m, "/") && !strings.ContainsAny(m, "+=") && strings.ToLower(m) == m {
 			return m // a digest or a path
 		}
 		return "…"

@@ -34,7 +34,7 @@ type Options struct {
 	// Client reads the node's NodeImage from the cache and writes its status.
 	Client client.Client
 	// Images returns where to pull; an error says why nothing can be pulled now.
-	Images func() (cri.Images, error)
+	Images func(context.Context) (cri.Images, error)
 	// Credentials finds what to log in to registries with.
 	Credentials Credentials
 	Recorder    record.EventRecorder
@@ -61,9 +61,10 @@ type Puller struct {
 	// Wake is a source of events for the controller: it carries the NodeImage when a task changed.
 	Wake chan event.TypedGenericEvent[*appsv1beta1.NodeImage]
 
-	mu    sync.Mutex
-	tasks map[taskKey]*task
-	wg    sync.WaitGroup
+	synced bool // once; what is found then is as old as it says, what comes later is new
+	mu     sync.Mutex
+	tasks  map[taskKey]*task
+	wg     sync.WaitGroup
 }
 
 type taskKey struct{ name, tag string }
@@ -159,6 +160,9 @@ func (p *Puller) sync(n *appsv1beta1.NodeImage) {
 				continue // finished
 			}
 			key := taskKey{name, tag.Tag}
+			if _, twice := wanted[key]; twice { // past admission; the first counts
+				continue
+			}
 			wanted[key] = tag.Version
 			p.mu.Lock()
 			running := p.tasks[key]
@@ -181,6 +185,7 @@ func (p *Puller) sync(n *appsv1beta1.NodeImage) {
 	for _, m := range toStart {
 		p.start(n, m.key, m.entry, m.tag)
 	}
+	p.synced = true
 }
 
 // stop cancels every task that is not wanted in its version. A stopped task reports nothing.
@@ -208,7 +213,11 @@ func (p *Puller) start(n *appsv1beta1.NodeImage, key taskKey, entry appsv1beta1.
 	p.mu.Lock()
 	p.tasks[key] = t
 	p.mu.Unlock()
-	job := &pull{puller: p, node: n.DeepCopy(), image: reference.Image{Name: key.name, Tag: key.tag}, entry: *entry.DeepCopy(), tag: *tag.DeepCopy(), task: t}
+	job := &pull{puller: p, node: named(n), image: reference.Image{Name: key.name, Tag: key.tag},
+		secrets: slices.Clone(entry.PullSecrets), sandboxConfig: entry.SandboxConfig.DeepCopy(), tag: *tag.DeepCopy(), task: t, since: tag.CreatedAt}
+	if p.synced {
+		job.since = ptr.To(metav1.Now())
+	}
 	if p.slots != nil {
 		job.ticket = p.slots.ask()
 	}
@@ -218,6 +227,11 @@ func (p *Puller) start(n *appsv1beta1.NodeImage, key taskKey, entry appsv1beta1.
 		defer cancel()
 		job.run(ctx)
 	}()
+}
+
+// named returns what a task keeps of its NodeImage: one with many tasks is large, and each of them lives for long.
+func named(n *appsv1beta1.NodeImage) *appsv1beta1.NodeImage {
+	return &appsv1beta1.NodeImage{ObjectMeta: metav1.ObjectMeta{Name: n.Name, UID: n.UID}}
 }
 
 // status returns the whole status as it is now, and whether anything is unfinished. firstSyncStatus is set when all

@@ -31,6 +31,7 @@ import (
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
 	"kruise.io/kruise/internal/node/cri"
+	"kruise.io/kruise/internal/seconds"
 )
 
 const (
@@ -51,14 +52,18 @@ type Reconciler struct {
 	// Pods reads the node's pods; nil if they are not watched.
 	Pods     client.Reader
 	Runtimes func() []*cri.Runtime
-	Recorder record.EventRecorder
-	NodeName string
+	// Connecting says why Runtimes may lack one that the node has; nil if it does not, or if nothing is ever connected late.
+	Connecting func() error
+	Recorder   record.EventRecorder
+	NodeName   string
 	// AllowPreStopHost lets HTTP hooks name a host.
 	AllowPreStopHost bool
 
 	mu sync.Mutex
 	// stops has the requests for which containers are being stopped; closing the channel withdraws.
 	stops map[types.UID]chan struct{}
+	// drained has when requests that are not over were first seen with their pod out of traffic.
+	drained map[types.UID]time.Time
 }
 
 // Events maps requests to the pods they are about, and ends hooks that run for a request that is deleted or was ended by
@@ -69,20 +74,22 @@ func (r *Reconciler) Events() handler.EventHandler {
 		CreateFunc: next.Create,
 		UpdateFunc: func(ctx context.Context, e event.UpdateEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
 			if crr, ok := e.ObjectNew.(*appsv1beta1.ContainerRecreateRequest); ok && (crr.DeletionTimestamp != nil || crr.Status.CompletionTime != nil) {
-				r.withdraw(crr.UID)
+				r.forget(crr.UID)
 			}
 			next.Update(ctx, e, q)
 		},
 		DeleteFunc: func(ctx context.Context, e event.DeleteEvent, q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
-			r.withdraw(e.Object.GetUID())
+			r.forget(e.Object.GetUID())
 			next.Delete(ctx, e, q)
 		},
 	}
 }
 
-func (r *Reconciler) withdraw(request types.UID) {
+// forget ends what is done for a request that is over.
+func (r *Reconciler) forget(request types.UID) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	delete(r.drained, request)
 	if c := r.stops[request]; c != nil {
 		close(c)
 		delete(r.stops, request)
@@ -137,7 +144,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, req reconcile.Request) (reco
 		err := r.patch(ctx, picked, func(st *appsv1beta1.ContainerRecreateRequestStatus) { st.Phase, st.Message = recreating, "" })
 		return reconcile.Result{RequeueAfter: safetyPoll}, err
 	}
-	if left, ready := graceLeft(picked, time.Now()); !ready {
+	if left, ready := r.graceLeft(picked, time.Now()); !ready {
 		return reconcile.Result{RequeueAfter: cmp.Or(left, safetyPoll)}, nil
 	}
 	return r.round(ctx, picked)
@@ -165,8 +172,8 @@ func (r *Reconciler) pick(all []appsv1beta1.ContainerRecreateRequest, podName st
 }
 
 // graceLeft says whether the pod has been out of traffic for long enough, or when it will be; 0 while the manager has
-// not taken it out yet.
-func graceLeft(crr *appsv1beta1.ContainerRecreateRequest, now time.Time) (time.Duration, bool) {
+// not taken it out yet. The time since this process heard of that counts: the manager's clock may not be the node's (W2).
+func (r *Reconciler) graceLeft(crr *appsv1beta1.ContainerRecreateRequest, now time.Time) (time.Duration, bool) {
 	s := crr.Spec.Strategy
 	if s == nil || s.UnreadyGracePeriodSeconds == nil {
 		return 0, true
@@ -175,13 +182,28 @@ func graceLeft(crr *appsv1beta1.ContainerRecreateRequest, now time.Time) (time.D
 	if c == nil || c.Status != metav1.ConditionTrue {
 		return 0, false
 	}
-	left := c.LastTransitionTime.Add(time.Duration(*s.UnreadyGracePeriodSeconds)*time.Second + 100*time.Millisecond).Sub(now)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, ok := r.drained[crr.UID]; !ok {
+		if r.drained == nil {
+			r.drained = map[types.UID]time.Time{}
+		}
+		r.drained[crr.UID] = now
+	}
+	left := seconds.Of(*s.UnreadyGracePeriodSeconds) + 100*time.Millisecond - now.Sub(r.drained[crr.UID])
 	return left, left <= 0
 }
 
 // round takes a request one step further.
 func (r *Reconciler) round(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest) (reconcile.Result, error) {
-	rt, err := runtimeOf(r.Runtimes(), crr)
+	var connecting error // asked first, or one that is connected in between is missed
+	if r.Connecting != nil {
+		connecting = r.Connecting()
+	}
+	rt, err := runtimeOf(ctx, r.Runtimes(), crr)
+	if err != nil && connecting != nil {
+		return reconcile.Result{}, fmt.Errorf("ContainerRecreateRequest %s waits: %w", client.ObjectKeyFromObject(crr), connecting)
+	}
 	if err != nil {
 		return reconcile.Result{}, r.complete(ctx, crr, crr.Status.ContainerRecreateStates, "failed to find runtime service: "+err.Error())
 	}
@@ -263,11 +285,6 @@ func (r *Reconciler) reload(ctx context.Context, crr *appsv1beta1.ContainerRecre
 }
 
 func (r *Reconciler) stopOne(ctx context.Context, crr *appsv1beta1.ContainerRecreateRequest, p *corev1.Pod, rt *cri.Runtime, c *appsv1beta1.ContainerRecreateRequestContainer, now *runtimeapi.Container, withdrawn <-chan struct{}) error {
-	if d := crr.Spec.ActiveDeadlineSeconds; d != nil { // the request must not outlive its deadline in a hook (W11)
-		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, crr.CreationTimestamp.Add(time.Duration(*d)*time.Second+minGrace*time.Second))
-		defer cancel()
-	}
 	at := &corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: crr.Namespace, Name: crr.Spec.PodName,
 		UID: types.UID(crr.Labels[appsv1beta1.ContainerRecreateRequestPodUIDKey]), FieldPath: "spec.containers{" + c.Name + "}"}
 	tell := func(eventType, reason, message string) {
@@ -316,7 +333,8 @@ func (r *Reconciler) pod(ctx context.Context, crr *appsv1beta1.ContainerRecreate
 	return p, nil
 }
 
-// observe returns the request's containers as the runtime knows them, without those that it does not.
+// observe returns the request's containers as the runtime knows them, without those that it does not. Containers of a pod
+// of another name or namespace don't count: without the pod's own word, the label with the UID is anybody's (security 5.8).
 func (r *Reconciler) observe(ctx context.Context, rt *cri.Runtime, crr *appsv1beta1.ContainerRecreateRequest, uid string) (map[string]observed, error) {
 	newest, err := cri.OfPod(ctx, rt, uid)
 	if err != nil {
@@ -326,7 +344,7 @@ func (r *Reconciler) observe(ctx context.Context, rt *cri.Runtime, crr *appsv1be
 	for i := range crr.Spec.Containers {
 		name := crr.Spec.Containers[i].Name
 		c := newest[name]
-		if c == nil {
+		if c == nil || c.Labels[cri.LabelPodNamespace] != crr.Namespace || c.Labels[cri.LabelPodName] != crr.Spec.PodName {
 			continue
 		}
 		resp, err := rt.ContainerStatus(ctx, c.Id, false)
@@ -345,14 +363,14 @@ func (r *Reconciler) observe(ctx context.Context, rt *cri.Runtime, crr *appsv1be
 }
 
 // runtimeOf returns the one runtime that all containers of the request are on.
-func runtimeOf(runtimes []*cri.Runtime, crr *appsv1beta1.ContainerRecreateRequest) (*cri.Runtime, error) {
+func runtimeOf(ctx context.Context, runtimes []*cri.Runtime, crr *appsv1beta1.ContainerRecreateRequest) (*cri.Runtime, error) {
 	var rt *cri.Runtime
 	for i := range crr.Spec.Containers {
 		c := &crr.Spec.Containers[i]
 		if c.StatusContext == nil {
 			return nil, fmt.Errorf("container %s has no statusContext", c.Name)
 		}
-		one, _, err := cri.ByContainerID(runtimes, c.StatusContext.ContainerID)
+		one, err := cri.Find(ctx, runtimes, c.StatusContext.ContainerID, crr.Labels[appsv1beta1.ContainerRecreateRequestPodUIDKey])
 		if err != nil {
 			return nil, err
 		}
@@ -369,7 +387,7 @@ func (r *Reconciler) complete(ctx context.Context, crr *appsv1beta1.ContainerRec
 		st.Phase, st.Message, st.ContainerRecreateStates = completed, message, states
 		st.CompletionTime = ptr.To(metav1.Now())
 	})
-	if err == nil {
+	if err == nil && crr.Status.Message == message { // else the manager was faster
 		for i := range states {
 			results.WithLabelValues(string(states[i].Phase)).Inc()
 		}

@@ -5,6 +5,10 @@ package restart
 import (
 	"context"
 	"errors"
+	"math"
+	"net"
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 	"time"
@@ -14,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/intstr"
 	"k8s.io/client-go/util/workqueue"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"k8s.io/utils/ptr"
@@ -22,6 +27,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/node/cri"
 	"kruise.io/kruise/internal/node/cri/fakecri"
 )
 
@@ -157,6 +163,21 @@ func TestFaults(t *testing.T) {
 			t.Errorf("message %q", m)
 		}
 	})
+	t.Run("runtime not connected yet", func(t *testing.T) {
+		n := newNode(t, runtimeWith("a"), request("r", nil, "a"))
+		runtimes, connecting := n.r.Runtimes, errors.New("container runtime at unix:///x: connecting")
+		n.r.Runtimes, n.r.Connecting = func() []*cri.Runtime { return nil }, func() error { return connecting }
+		if err := n.once(); err != nil { // to Recreating
+			t.Fatal(err)
+		}
+		if err := n.once(); !errors.Is(err, connecting) {
+			t.Errorf("error %v: the queue must back off", err)
+		}
+		n.expect("r", "Recreating")
+		n.r.Runtimes, connecting = runtimes, nil
+		n.rounds()
+		n.stops("a0 10")
+	})
 	t.Run("runtime does not list", func(t *testing.T) {
 		server := runtimeWith("a")
 		down := true
@@ -255,5 +276,140 @@ func TestStatusOfEndedRequest(t *testing.T) {
 		if other.Status.Phase != want || len(other.Status.ContainerStatusSnapshot) != 1 {
 			t.Errorf("ended %v: status %+v", ended, other.Status)
 		}
+	}
+}
+
+// The node's clock is not the manager's. Draining takes as long as it is meant to, and a deadline, which is the manager's
+// to watch, does not cut off the stop of a container.
+func TestClocks(t *testing.T) {
+	for name, skew := range map[string]time.Duration{"the same": 0, "node behind": time.Hour, "node ahead": -time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			crr := request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) {
+				s.Strategy.UnreadyGracePeriodSeconds = ptr.To[int64](5)
+				s.ActiveDeadlineSeconds = ptr.To[int64](10)
+			}, "a")
+			now := time.Now()
+			crr.UID, crr.CreationTimestamp = "request", metav1.NewTime(now.Add(skew))
+			n := newNode(t, runtimeWith("a"), crr)
+			if left, ready := n.r.graceLeft(crr, now); ready || left != 0 {
+				t.Errorf("before the pod is out of traffic: %s, %v", left, ready)
+			}
+			crr.Status.Conditions = []metav1.Condition{{Type: appsv1beta1.ContainerRecreateRequestPreRecreateGrace, Status: metav1.ConditionTrue,
+				LastTransitionTime: metav1.NewTime(now.Add(skew))}}
+			for _, tc := range []struct {
+				at, left time.Duration
+				ready    bool
+			}{{0, 5100 * time.Millisecond, false}, {5 * time.Second, 100 * time.Millisecond, false}, {5100 * time.Millisecond, 0, true}} {
+				if left, ready := n.r.graceLeft(crr, now.Add(tc.at)); left != tc.left || ready != tc.ready {
+					t.Errorf("after %s: %s, %v", tc.at, left, ready)
+				}
+			}
+			n.r.drained[crr.UID] = now.Add(-time.Minute)
+			if err := n.Status().Update(t.Context(), crr); err != nil {
+				t.Fatal(err)
+			}
+			n.rounds()
+			n.stops("a0 10")
+			n.expect("r", "Recreating a:Recreating")
+			n.r.forget(crr.UID)
+			if len(n.r.drained) != 0 {
+				t.Errorf("remembers %v", n.r.drained)
+			}
+		})
+	}
+}
+
+// Very long periods are long, not over.
+func TestVeryLongPeriods(t *testing.T) {
+	for _, grace := range []int64{math.MaxInt64, 10_000_000_000} {
+		server := runtimeWith("a")
+		n := newNode(t, server, request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) {
+			s.Strategy.TerminationGracePeriodSeconds = &grace
+			s.ActiveDeadlineSeconds = &grace
+			s.Containers[0].PreStop = execHook
+		}, "a"))
+		n.rounds()
+		n.stops("a0 2147483647")
+		if first := n.event(); !strings.Contains(first, "Killing") || len(n.events.Events) != 0 {
+			t.Errorf("event %q and %d more", first, len(n.events.Events))
+		}
+		crr := request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) { s.Strategy.UnreadyGracePeriodSeconds = &grace }, "a")
+		crr.Status.Conditions = []metav1.Condition{{Type: appsv1beta1.ContainerRecreateRequestPreRecreateGrace, Status: metav1.ConditionTrue, LastTransitionTime: metav1.Now()}}
+		if left, ready := n.r.graceLeft(crr, time.Now()); ready || left < time.Hour {
+			t.Errorf("%s, %v", left, ready)
+		}
+	}
+}
+
+// Where pods are not watched, a request made past admission stops no container of another pod, whatever UID it names.
+func TestContainersOfOtherPods(t *testing.T) {
+	for name, edit := range map[string]func(*appsv1beta1.ContainerRecreateRequest){
+		"another namespace": func(crr *appsv1beta1.ContainerRecreateRequest) { crr.Namespace = "other" },
+		"another name":      func(crr *appsv1beta1.ContainerRecreateRequest) { crr.Spec.PodName = "q" },
+	} {
+		t.Run(name, func(t *testing.T) {
+			crr := request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) { s.Containers[0].PreStop = execHook }, "a")
+			edit(crr)
+			n := newNode(t, runtimeWith("a"), crr)
+			for range 5 {
+				if _, err := n.r.Reconcile(t.Context(), PodOf(t.Context(), crr)[0]); err != nil {
+					t.Fatal(err)
+				}
+			}
+			n.stops()
+			if len(n.cri.Execs()) != 0 {
+				t.Errorf("ran %v", n.cri.Execs())
+			}
+		})
+	}
+}
+
+// A failure ends a request with what it has done so far, and says of each container where it was left.
+func TestContainersLeftBehind(t *testing.T) {
+	crr := request("r", nil, "a", "b", "c")
+	crr.Status.ContainerRecreateStates = []state{{Name: "a", Phase: recreating, IsKilled: true}, {Name: "b", Phase: failed, Message: "kill container error: no"}, {Name: "c", Phase: pending}}
+	current := map[string]observed{}
+	for id, name := range map[string]string{"a1": "a", "b0": "b", "c0": "c"} {
+		current[name] = observed{container: &runtimeapi.Container{Id: id}}
+	}
+	s := plan(&pass{crr: crr, now: time.Now(), current: current})
+	want := []string{"not waited for", "kill container error: no", "skipped"}
+	for i, st := range s.states {
+		if st.Message != want[i] {
+			t.Errorf("%s: message %q, want %q", st.Name, st.Message, want[i])
+		}
+	}
+	if !s.complete || s.message != "0 succeeded, 1 failed, 2 given up (b: kill container error: no)" {
+		t.Errorf("complete %v: %q", s.complete, s.message)
+	}
+}
+
+// What a hook is told and what it prints may be secret; events say neither.
+func TestHookFailuresTellNoSecrets(t *testing.T) {
+	refusing := httptest.NewServer(http.NotFoundHandler())
+	port := refusing.Listener.Addr().(*net.TCPAddr).Port
+	refusing.Close()
+	for want, hook := range map[string]*corev1.LifecycleHandler{
+		`"curl" exited with 3`:               {Exec: &corev1.ExecAction{Command: []string{"curl", "-H", "Token: hunter2"}}},
+		`"sh" could not be run: Unavailable`: {Exec: &corev1.ExecAction{Command: []string{"sh", "-c", "hunter2"}}},
+		"connection refused":                 {HTTPGet: &corev1.HTTPGetAction{Path: "/drain?token=hunter2", Port: intstr.FromInt(port), Host: "127.0.0.1"}},
+	} {
+		t.Run(want, func(t *testing.T) {
+			server := runtimeWith("a")
+			server.OnExec = func(r *runtimeapi.ExecSyncRequest) (*runtimeapi.ExecSyncResponse, error) {
+				if r.Cmd[0] == "sh" {
+					return nil, status.Error(codes.Unavailable, "failed to run sh -c hunter2")
+				}
+				return &runtimeapi.ExecSyncResponse{ExitCode: 3, Stderr: []byte("hunter2 is refused")}, nil
+			}
+			n := newNode(t, server, request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) { s.Containers[0].PreStop = hook }, "a"))
+			n.r.AllowPreStopHost = true
+			n.rounds()
+			n.stops("a0 10")
+			_ = n.event() // Killing
+			if got := n.event(); !strings.HasPrefix(got, "Warning FailedPreStopHook PreStop hook failed: ") || !strings.Contains(got, want) || strings.Contains(got, "hunter2") {
+				t.Errorf("event %q", got)
+			}
+		})
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/url"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 
 	"kruise.io/kruise/internal/node/cri"
+	"kruise.io/kruise/internal/seconds"
 )
 
 // minGrace is the least time in seconds between SIGTERM and SIGKILL.
@@ -53,7 +55,7 @@ var ErrWithdrawn = errors.New("withdrawn")
 
 // Run runs the hook and stops the container (container-restart 5.4.1).
 func (s *Stop) Run(ctx context.Context) error {
-	grace := s.GraceSeconds
+	grace := min(s.GraceSeconds, math.MaxInt32) // runtimes don't read more as seconds
 	if s.PreStop != nil && grace > 0 {
 		started := time.Now()
 		if err := s.runHook(ctx, time.Duration(grace)*time.Second); err != nil && s.OnHookFailure != nil {
@@ -97,7 +99,7 @@ func (s *Stop) hook(ctx context.Context) error {
 	case h.Sleep != nil:
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Duration(h.Sleep.Seconds) * time.Second):
+		case <-time.After(seconds.Of(h.Sleep.Seconds)):
 		}
 		return nil
 	}
@@ -108,11 +110,8 @@ func (s *Stop) hook(ctx context.Context) error {
 func (s *Stop) exec(ctx context.Context, command []string) error {
 	done := make(chan error, 1)
 	go func() {
-		_, stderr, err := s.Runtime.ExecSync(ctx, s.ID, command, 0)
-		if err != nil && len(stderr) > 0 {
-			err = fmt.Errorf("%w: %s", err, stderr[:min(len(stderr), 256)])
-		}
-		done <- err
+		_, _, err := s.Runtime.ExecSync(ctx, s.ID, command, 0)
+		done <- reasonOf(command, err)
 	}()
 	select {
 	case err := <-done:
@@ -122,44 +121,29 @@ func (s *Stop) exec(ctx context.Context, command []string) error {
 	}
 }
 
+// reasonOf says why a command failed as others than its author may read it: neither its arguments nor what it printed,
+// which the library's error has, since both may be secret (security 5.11).
+func reasonOf(command []string, err error) error {
+	program := ""
+	if len(command) > 0 {
+		program = command[0]
+	}
+	var exit interface{ ExitStatus() int }
+	switch {
+	case err == nil:
+		return nil
+	case errors.As(err, &exit):
+		return fmt.Errorf("%.64q exited with %d", program, exit.ExitStatus())
+	default:
+		return fmt.Errorf("%.64q could not be run: %s", program, status.Code(err))
+	}
+}
+
+// get sends an HTTP hook.
 func (s *Stop) get(ctx context.Context, h *corev1.HTTPGetAction) error {
-	host := s.PodIP
-	if h.Host != "" && h.Host != s.PodIP {
-		if !s.AllowHost {
-			return errors.New("host is not allowed")
-		}
-		host = h.Host
-	}
-	if host == "" {
-		return errors.New("the pod has no IP")
-	}
-	port, err := s.port(h.Port)
+	req, err := s.request(ctx, h)
 	if err != nil {
 		return err
-	}
-	target, err := url.Parse(h.Path)
-	if err != nil {
-		target = &url.URL{Path: h.Path} // as it is, like the kubelet
-	}
-	if target.Scheme != "" || target.Host != "" {
-		return errors.New("host is not allowed in the path")
-	}
-	target.Scheme, target.Host = "http", net.JoinHostPort(host, strconv.Itoa(port))
-	if h.Scheme != "" {
-		target.Scheme = strings.ToLower(string(h.Scheme))
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
-	if err != nil {
-		return err
-	}
-	for _, header := range h.HTTPHeaders {
-		if strings.EqualFold(header.Name, "Host") {
-			if !s.AllowHost {
-				return errors.New("header Host is not allowed")
-			}
-			req.Host = header.Value
-		}
-		req.Header.Add(header.Name, header.Value)
 	}
 	c := &http.Client{
 		Transport: &http.Transport{ // no proxy: the hook is the pod's
@@ -170,15 +154,62 @@ func (s *Stop) get(ctx context.Context, h *corev1.HTTPGetAction) error {
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
 	resp, err := c.Do(req)
+	var withURL *url.Error
+	if errors.As(err, &withURL) { // path and query may be secret
+		err = withURL.Err
+	}
 	if err != nil {
 		return err
 	}
 	defer func() { _ = resp.Body.Close() }()
 	_, _ = io.CopyN(io.Discard, resp.Body, 10<<10) // an answer is an answer
 	if resp.StatusCode >= http.StatusBadRequest {
-		return fmt.Errorf("the hook answered %s", resp.Status)
+		return fmt.Errorf("the hook answered %d", resp.StatusCode)
 	}
 	return nil
+}
+
+// request makes that of an HTTP hook. It goes to the pod (security 5.8).
+func (s *Stop) request(ctx context.Context, h *corev1.HTTPGetAction) (*http.Request, error) {
+	host := s.PodIP
+	if h.Host != "" && h.Host != s.PodIP {
+		if !s.AllowHost {
+			return nil, errors.New("host is not allowed")
+		}
+		host = h.Host
+	}
+	if host == "" {
+		return nil, errors.New("the pod has no IP")
+	}
+	port, err := s.port(h.Port)
+	if err != nil {
+		return nil, err
+	}
+	target, err := url.Parse(h.Path)
+	if err != nil {
+		target = &url.URL{Path: h.Path} // as it is, like the kubelet
+	}
+	if target.Scheme != "" || target.Host != "" {
+		return nil, errors.New("host is not allowed in the path")
+	}
+	target.Scheme, target.Host = "http", net.JoinHostPort(host, strconv.Itoa(port))
+	if h.Scheme != "" {
+		target.Scheme = strings.ToLower(string(h.Scheme))
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return nil, errors.New("scheme, port and path are no URL")
+	}
+	for _, header := range h.HTTPHeaders {
+		if strings.EqualFold(header.Name, "Host") {
+			if !s.AllowHost {
+				return nil, errors.New("header Host is not allowed")
+			}
+			req.Host = header.Value
+		}
+		req.Header.Add(header.Name, header.Value)
+	}
+	return req, nil
 }
 
 func (s *Stop) port(p intstr.IntOrString) (int, error) {

@@ -215,10 +215,14 @@ func containerOf(spec *corev1.PodSpec, name string) *corev1.Container {
 
 func (p *pass) force() bool { return p.crr.Spec.Strategy != nil && p.crr.Spec.Strategy.ForceRecreate }
 
+// skipRest marks the containers that a failure has left where they were (W15).
 func skipRest(states []state) {
 	for i := range states {
-		if states[i].Phase == pending && states[i].Message == "" {
-			states[i].Message = "skipped"
+		switch s := &states[i]; {
+		case s.Phase == pending && s.Message == "":
+			s.Message = "skipped"
+		case s.Phase == recreating && s.Message == "":
+			s.Message = "not waited for"
 		}
 	}
 }

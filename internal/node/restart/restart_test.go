@@ -127,6 +127,18 @@ func (n *node) stops(want ...string) {
 	}
 }
 
+// event returns the next event that was told.
+func (n *node) event() string {
+	n.Helper()
+	select {
+	case e := <-n.events.Events:
+		return e
+	default:
+		n.Fatal("no event")
+		return ""
+	}
+}
+
 func runtimeWith(containers ...string) *fakecri.Server {
 	s := &fakecri.Server{}
 	for _, c := range containers {
@@ -363,7 +375,7 @@ func TestGracePeriod(t *testing.T) {
 		n := newNode(t, server, request("r", func(s *appsv1beta1.ContainerRecreateRequestSpec) { s.Containers[0].PreStop = hook }, "a"))
 		n.rounds()
 		n.stops("a0 10")
-		first, second := <-n.events.Events, <-n.events.Events
+		first, second := n.event(), n.event()
 		if first != "Normal Killing Stopping container a by ContainerRecreateRequest r" || !strings.HasPrefix(second, "Warning FailedPreStopHook") {
 			t.Errorf("events %q, %q", first, second)
 		}

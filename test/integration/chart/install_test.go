@@ -13,9 +13,11 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
 	apixv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/api/apps/v1beta1"
@@ -42,6 +44,7 @@ func TestInstallation(t *testing.T) {
 			rolloutWorks(t)
 		})
 		t.Run("S_security_35", labelledNamespace)
+		t.Run("reserved label", func(t *testing.T) { reservedLabel(t, append([]string{"upgrade"}, install...)) })
 		t.Run("preflight", func(t *testing.T) { preflight(t, true) })
 		t.Run("upgrade", func(t *testing.T) { upgradeKeeps(t, append([]string{"upgrade"}, install...)) })
 		_ = m
@@ -171,6 +174,63 @@ func labelledNamespace(t *testing.T) {
 	if len(p.Spec.Containers[0].Env) == 0 {
 		t.Errorf("the pod is not mutated: %+v", p.Spec.Containers)
 	}
+}
+
+// reservedLabel: an operator may leave namespaces out by a label, which users cannot set (security 5.4).
+func reservedLabel(t *testing.T, upgrade []string) {
+	const label = "kruise.io/no-pod-admission"
+	helm(t, append(upgrade, "--set", "webhookConfiguration.excludedNamespaceLabel="+label)...)
+	c := &cluster.Cluster{Lab: theLab, Client: kube}
+	policy := filepath.Join(chart.Dir(), "..", "..", "config", "policies", "reserved-namespace-label.yaml")
+	if out, err := c.Kubectl(t.Context(), "", "apply", "-f", policy); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	mutated := func(ns string) bool {
+		p := &corev1.Pod{
+			ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "p", Annotations: map[string]string{"apps.kruise.io/container-launch-priority": "Ordered"}},
+			Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "a", Image: "i"}, {Name: "b", Image: "i"}}},
+		}
+		must(t, kube.Create(t.Context(), p, client.DryRunAll))
+		return len(p.Spec.Containers[0].Env) > 0
+	}
+	out, in := namespace(t, map[string]string{label: ""}), namespace(t, nil)
+	await.That(t, "pods are left alone where the label is, and only there", func() error {
+		return unless(!mutated(out) && mutated(in), "they are not")
+	})
+	role := &rbacv1.ClusterRole{ObjectMeta: metav1.ObjectMeta{Name: "labels-namespaces"}, Rules: []rbacv1.PolicyRule{{
+		APIGroups: []string{""}, Resources: []string{"namespaces", "namespaces/status"}, Verbs: []string{"create", "patch"},
+	}}}
+	binding := &rbacv1.ClusterRoleBinding{ObjectMeta: role.ObjectMeta, RoleRef: rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
+		Subjects: []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: "labeller"}}}
+	for _, obj := range []client.Object{role, binding} {
+		must(t, kube.Create(t.Context(), obj))
+		t.Cleanup(func() { _ = kube.Delete(context.Background(), obj) })
+	}
+	user := as(t, "labeller", nil)
+	set := func(labels string) client.Patch {
+		return client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":{`+labels+`}}}`))
+	}
+	namespaced := func(name string) *corev1.Namespace {
+		return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	}
+	await.That(t, "the policy is in force", func() error {
+		err := user.Patch(t.Context(), namespaced(in), set(`"`+label+`":""`), client.DryRunAll)
+		return unless(err != nil && strings.Contains(err.Error(), "the label "+label+" takes a namespace out"), "%v", err)
+	})
+	if err := user.Status().Patch(t.Context(), namespaced(in), set(`"`+label+`":""`)); err == nil {
+		t.Error("the label can be set by way of the status")
+	}
+	if err := user.Patch(t.Context(), namespaced(out), set(`"`+label+`":null`)); err == nil {
+		t.Error("the label can be taken away")
+	}
+	if err := user.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "test-", Labels: map[string]string{label: ""}}}); err == nil {
+		t.Error("a namespace can be made with the label")
+	}
+	must(t, user.Patch(t.Context(), namespaced(out), set(`"team":"a"`)))
+	if out, err := c.Kubectl(t.Context(), "", "delete", "-f", policy); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+	helm(t, upgrade...)
 }
 
 // virtualNode: nothing of ours is on a node without a kubelet.

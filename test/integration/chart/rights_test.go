@@ -40,7 +40,7 @@ func daemonTable(t *testing.T) {
 		}
 		return out
 	}
-	for ns, more := range map[string]map[string][]string{"default": nil, "kruise-daemon-config": {"secrets": {"get"}}} {
+	for ns, more := range map[string]map[string][]string{"default": nil, "kruise-daemon-config": {"secrets": {"get"}}, "kruise-system": {"configmaps": {"get"}}} {
 		everybody, got := rules("somebody", ns), rules(daemonUser, ns)
 		for key := range everybody {
 			delete(got, key)

@@ -73,6 +73,17 @@ func conditionsStay(t *testing.T, args []string) {
 	m := condition()
 	m.Webhooks[0].MatchConditions[0].Expression = widened
 	must(t, kube.Update(t.Context(), m, client.FieldOwner("kruise-manager-webhooks")))
+	rendered := func(gates string) string {
+		text, _, err := chart.Helm(t.Context(), theLab.Kubeconfig(), "template", chart.Release, chart.Dir(), "--dry-run=server", "--set", "crds.managed=false,featureGates="+gates)
+		must(t, err)
+		objects, err := chart.Parse(text)
+		must(t, err)
+		return objects.Text("MutatingWebhookConfiguration/kruise-mutating-webhook-configuration")
+	}
+	// With external certificates the manager widens nothing, so what is there may be too narrow for a new version.
+	if own, external := rendered(""), rendered("EnableExternalCerts=true"); !strings.Contains(own, widened) || strings.Contains(external, widened) || !strings.Contains(external, "kruise-concerns") {
+		t.Errorf("the condition of a manager that keeps it:\n%s\nof one that does not:\n%s", own, external)
+	}
 	helm(t, args...)
 	// The manifest of an earlier revision knows nothing of it: the apiserver refuses it, so nothing is narrowed.
 	_, _, err := chart.Helm(t.Context(), theLab.Kubeconfig(), "rollback", chart.Release, "1")

@@ -159,23 +159,33 @@ func TestSecretDeleted_S_platform_3(t *testing.T) {
 	}
 }
 
-// TestLongLivedCertificate_S_platform_4 puts a certificate of ten years into the Secret, 100 days before its end.
+// TestLongLivedCertificate_S_platform_4 puts a certificate of ten years into the Secret of a manager that runs, 100 days
+// before its end.
 func TestLongLivedCertificate_S_platform_4(t *testing.T) {
 	installed(t, install.Options{})
 	old := longLived(t)
-	if err := kube.Create(t.Context(), &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: "kruise-system", Name: "kruise-webhook-certs"}, Data: old}); err != nil {
-		t.Fatal(err)
+	put := func() {
+		t.Helper()
+		s := secret(t)
+		s.Data = old
+		if err := kube.Update(t.Context(), s); err != nil {
+			t.Fatal(err)
+		}
 	}
 	o := options(t)
 	o.Webhook.RenewBefore = 30 * 24 * time.Hour
 	m := run(t, o)
+	put()
+	await.That(t, "with CERTS_RENEW_BEFORE=30d it is served", func() error { return serves(m, old[certs.ServerCert]) })
+	await.That(t, "its CA alone is trusted", func() error { return injected(t, secret(t).Data[certs.CACert]) })
 	if !bytes.Equal(secret(t).Data[certs.ServerCert], old[certs.ServerCert]) {
-		t.Error("with CERTS_RENEW_BEFORE=30d it is kept")
+		t.Error("it is not kept")
 	}
 	if err := m.stop(); err != nil {
 		t.Fatal(err)
 	}
-	run(t, options(t))
+	m = run(t, options(t))
+	put()
 	await.That(t, "the certificate is replaced", func() error {
 		data := secret(t).Data
 		if bytes.Equal(data[certs.ServerCert], old[certs.ServerCert]) {
@@ -186,8 +196,25 @@ func TestLongLivedCertificate_S_platform_4(t *testing.T) {
 		if err == nil && leaf.NotAfter.Sub(leaf.NotBefore) > 90*24*time.Hour {
 			err = fmt.Errorf("it lives for %s", leaf.NotAfter.Sub(leaf.NotBefore))
 		}
+		if err == nil {
+			err = serves(m, data[certs.ServerCert])
+		}
 		return err
 	})
+}
+
+// serves tells whether a manager shows a certificate to those who call its webhooks.
+func serves(m *running, certificate []byte) error {
+	block, _ := pem.Decode(certificate)
+	conn, err := tls.Dial("tcp", m.WebhookAddr(), &tls.Config{InsecureSkipVerify: true}) // compared below
+	if err != nil {
+		return err
+	}
+	defer func() { _ = conn.Close() }()
+	if !bytes.Equal(conn.ConnectionState().PeerCertificates[0].Raw, block.Bytes) {
+		return errors.New("it serves another certificate")
+	}
+	return nil
 }
 
 // longLived are six keys made 3550 days ago for ten years.

@@ -11,8 +11,11 @@ import (
 	"testing"
 
 	coordinationv1 "k8s.io/api/coordination/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"kruise.io/kruise/api/apps/pub"
 	appsv1alpha1 "kruise.io/kruise/api/apps/v1alpha1"
 	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/manager/install"
@@ -90,7 +93,7 @@ func TestLease_S_platform_34(t *testing.T) {
 // TestGates_S_platform_12: without the pod webhook its entry leaves the live configuration, and comes back with it.
 func TestGates_S_platform_12(t *testing.T) {
 	installed(t, install.Options{})
-	off, err := gates.FromMap(map[string]bool{"PodWebhook": false})
+	off, err := gates.FromMap(map[string]bool{"PodWebhook": false, "ResourcesDeletionProtection": true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -103,9 +106,29 @@ func TestGates_S_platform_12(t *testing.T) {
 		}
 		return nil
 	})
-	if _, ok := clientConfigs(t)["mcloneset.kb.io"]; !ok {
+	configs := clientConfigs(t)
+	if _, ok := configs["mcloneset.kb.io"]; !ok {
 		t.Error("another webhook is gone, too")
 	}
+	for name, c := range configs {
+		if c.URL == nil || strings.HasSuffix(*c.URL, "/mutate-pod") || strings.HasSuffix(*c.URL, "/validate-pod") {
+			t.Errorf("%s calls %v", name, c.URL)
+		}
+	}
+	protected := cloneSetNone("protected-without-pods")
+	protected.Labels = map[string]string{pub.DeletionProtectionKey: pub.DeletionProtectionTypeAlways}
+	if err := kube.Create(t.Context(), protected); err != nil {
+		t.Fatal(err)
+	}
+	if err := kube.Delete(t.Context(), protected); !apierrors.IsForbidden(err) {
+		t.Errorf("deletion protection is gone, too: %v", err)
+	}
+	await.That(t, "it can be deleted without the label", func() error {
+		if err := kube.Patch(t.Context(), protected, client.RawPatch(types.MergePatchType, []byte(`{"metadata":{"labels":null}}`))); err != nil {
+			return err
+		}
+		return kube.Delete(t.Context(), protected)
+	})
 	if err := m.stop(); err != nil {
 		t.Fatal(err)
 	}

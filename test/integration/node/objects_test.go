@@ -67,6 +67,7 @@ func (w *world) runningPod(name, nodeName, id string, runtime *fakecri.Server, c
 func (w *world) runs(p *corev1.Pod, id string, restarts int32, runtime *fakecri.Server) {
 	w.Helper()
 	if runtime != nil {
+		runtime.Pod(string(p.UID), p.Namespace, p.Name)
 		runtime.Run(string(p.UID), "app", id, int(restarts), map[string]string{"io.kubernetes.container.hash": "1f"})
 	}
 	base := p.DeepCopy()

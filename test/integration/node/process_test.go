@@ -30,16 +30,32 @@ import (
 // process is a kruise-daemon of bin/.
 type process struct {
 	log, health string
-	cmd         *exec.Cmd
-	stop        func() error
+	// sockets is what stands for /hostvarrun.
+	sockets string
+	cmd     *exec.Cmd
+	stop    func() error
 }
 
 // startProcess starts bin/kruise-daemon for a node and waits until it is healthy.
 func (w *world) startProcess(nodeName string, runtime *fakecri.Server, args ...string) *process {
 	w.Helper()
+	p := w.launchProcess(nodeName, runtime, nil, args...)
+	w.eventually("healthy", func() error {
+		if code, text := body(p.health); code != http.StatusOK {
+			return fmt.Errorf("%d %s", code, text)
+		}
+		return nil
+	})
+	return p
+}
+
+// launchProcess starts bin/kruise-daemon for a node, as another user if one is given.
+func (w *world) launchProcess(nodeName string, runtime *fakecri.Server, as *syscall.Credential, args ...string) *process {
+	w.Helper()
 	bin, err := cluster.Binary("kruise-daemon")
 	w.must(err)
 	dir := w.socketDir()
+	files := w.TempDir()
 	runtime.Start(w.T, filepath.Join(dir, "containerd/containerd.sock"))
 	cfg := apiserver()
 	kubeconfig := clientcmdapi.NewConfig()
@@ -47,15 +63,24 @@ func (w *world) startProcess(nodeName string, runtime *fakecri.Server, args ...s
 	kubeconfig.AuthInfos["agent"] = &clientcmdapi.AuthInfo{Token: w.daemonToken(nodeName).Status.Token}
 	kubeconfig.Contexts["lab"] = &clientcmdapi.Context{Cluster: "lab", AuthInfo: "agent"}
 	kubeconfig.CurrentContext = "lab"
-	path := filepath.Join(w.TempDir(), "kubeconfig")
+	path := filepath.Join(files, "kubeconfig")
 	w.must(clientcmd.WriteToFile(*kubeconfig, path))
+	if as != nil { // who may see what a pod of that user sees
+		bin = w.copyOf(bin, files)
+		for path, mode := range map[string]os.FileMode{files: 0o755, filepath.Dir(files): 0o755, path: 0o644, dir: 0o711, filepath.Join(dir, "containerd"): 0o711} {
+			w.must(os.Chmod(path, mode))
+		}
+	}
 	addr := freeAddr(w.T)
-	p := &process{log: filepath.Join(w.TempDir(), "log"), health: "http://" + addr + "/healthz"}
+	p := &process{sockets: dir, log: filepath.Join(w.TempDir(), "log"), health: "http://" + addr + "/healthz"}
 	log, err := os.Create(p.log)
 	w.must(err)
 	p.cmd = exec.Command(bin, append([]string{"--kubeconfig=" + path, "--socket-dir=" + dir, "--addr=" + addr}, args...)...)
 	p.cmd.Env = append(os.Environ(), "NODE_NAME="+nodeName)
 	p.cmd.Stdout, p.cmd.Stderr = log, log
+	if as != nil {
+		p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: as}
+	}
 	w.must(p.cmd.Start())
 	ended := make(chan error, 1)
 	go func() { ended <- p.cmd.Wait() }()
@@ -75,13 +100,18 @@ func (w *world) startProcess(nodeName string, runtime *fakecri.Server, args ...s
 			w.Errorf("the agent: %v", err)
 		}
 	})
-	w.eventually("healthy", func() error {
-		if code, text := body(p.health); code != http.StatusOK {
-			return fmt.Errorf("%d %s", code, text)
-		}
-		return nil
-	})
 	return p
+}
+
+// copyOf copies a program to where everybody may run it.
+func (w *world) copyOf(bin, dir string) string {
+	w.Helper()
+	text, err := os.ReadFile(bin)
+	w.must(err)
+	path := filepath.Join(dir, filepath.Base(bin))
+	w.must(os.WriteFile(path, text, 0o700))
+	w.must(os.Chmod(path, 0o755))
+	return path
 }
 
 func (w *world) read(path string) string {
@@ -151,4 +181,42 @@ func TestMemory(t *testing.T) {
 			t.Errorf("%.1f MiB are resident, %.1f MiB were", resident, peak)
 		}
 	})
+}
+
+// The agent needs no more than the group of the runtime's socket, without any capability; without it, it says whose the
+// socket is (node-agent W11).
+func TestNonRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can start a process as somebody else")
+	}
+	w := newWorld(t)
+	const somebody, group = 65532, 4711
+	runtime := &fakecri.Server{}
+	nodeName := freeNode(t)
+	member := w.launchProcess(nodeName, runtime, &syscall.Credential{Uid: somebody, Gid: group})
+	socket := filepath.Join(member.sockets, "containerd/containerd.sock")
+	w.must(os.Chmod(socket, 0o660)) // root's, as containerd makes it
+	w.eventually("it says why not", func() error {
+		code, text := body(member.health)
+		if want := "user 65532 with group 4711 may not use the socket, which is of user 0 and group 0, -rw-rw----"; code != http.StatusInternalServerError || !strings.Contains(text, want) {
+			return fmt.Errorf("%d %s", code, text)
+		}
+		return nil
+	})
+	w.must(os.Chown(socket, 0, group))
+	w.eventually("healthy", func() error {
+		if code, text := body(member.health); code != http.StatusOK {
+			return fmt.Errorf("%d %s", code, text)
+		}
+		return nil
+	})
+	if capabilities := w.read(fmt.Sprintf("/proc/%d/status", member.cmd.Process.Pid)); !strings.Contains(capabilities, "CapEff:\t0000000000000000") {
+		t.Errorf("it has capabilities: %s", capabilities)
+	}
+	w.nodeImages(nodeName)
+	job := w.pullJob("job", "busybox:1", nodeName)
+	w.must(w.Create(w.ctx, job))
+	if st := w.ended(job); st.Succeeded != 1 {
+		t.Errorf("status %+v", st)
+	}
 }

@@ -8,13 +8,17 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"kruise.io/kruise/api/apps/pub"
+	"kruise.io/kruise/internal/manager/gates"
 	"kruise.io/kruise/internal/node"
 	"kruise.io/kruise/internal/node/cri/fakecri"
 )
@@ -243,4 +247,48 @@ func TestPluginFiles(t *testing.T) {
 			w.startAgent(freeNode(t), &fakecri.Server{}, func(o *node.Options) { o.PluginConfigFile, o.PluginBinDir = file, "/nowhere" }).healthy()
 		})
 	}
+}
+
+// An agent with other gates than the manager's says so on its node, and may read nothing more for that than the one
+// ConfigMap. One with the same gates, or without the right, says nothing.
+func TestGateMismatch(t *testing.T) {
+	w := newWorld(t)
+	comparing := func(o *node.Options) { o.ManagerNamespace, o.GateCheckAgain = "kruise-system", time.Second }
+	other := w.startAgent(freeNode(t), &fakecri.Server{}, withGates(map[string]bool{"DaemonWatchingPod": false}), comparing)
+	same := w.startAgent(freeNode(t), &fakecri.Server{}, comparing)
+	elsewhere := w.startAgent(freeNode(t), &fakecri.Server{}, withGates(map[string]bool{"DaemonWatchingPod": false}), comparing,
+		func(o *node.Options) { o.ManagerNamespace = w.namespace })
+	told := func(a *agent) error {
+		return w.event("Node/"+a.node, "kruise-daemon FeatureGateMismatch", a.node)
+	}
+	w.eventually("the node tells", func() error { return told(other) })
+	for _, a := range []*agent{same, elsewhere} {
+		w.eventually("the agent has asked", func() error {
+			if seen := a.gate.seen("/configmaps/kruise-feature-gates"); len(seen) == 0 || seen[0].code == 0 {
+				return fmt.Errorf("requests %v", seen)
+			}
+			return nil
+		})
+		if told(a) == nil {
+			t.Errorf("the agent of %s complains", a.node)
+		}
+	}
+	if seen := elsewhere.gate.seen("/configmaps/"); seen[0].code != http.StatusForbidden {
+		t.Errorf("another namespace: %v", seen)
+	}
+	elsewhere.healthy()
+	c := w.clientOf(&rest.Config{Host: other.gate.url, BearerToken: w.daemonToken(other.node).Status.Token})
+	mayNot := func(what string, err error) {
+		t.Helper()
+		if !apierrors.IsForbidden(err) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+	cm := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "kruise-system", Name: gates.ConfigMap}}
+	if err := c.Get(w.ctx, client.ObjectKeyFromObject(cm), cm); err != nil {
+		t.Error(err)
+	}
+	mayNot("another ConfigMap", c.Get(w.ctx, client.ObjectKey{Namespace: "kruise-system", Name: "other"}, &corev1.ConfigMap{}))
+	mayNot("all ConfigMaps", c.List(w.ctx, &corev1.ConfigMapList{}, client.InNamespace("kruise-system")))
+	mayNot("writing it", c.Update(w.ctx, cm))
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	admissionregistrationv1 "k8s.io/api/admissionregistration/v1"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -210,6 +211,91 @@ func TestToken(t *testing.T) {
 		w.eventually("the token is dead", func() error {
 			if err := nodeStatus(own); !apierrors.IsUnauthorized(err) {
 				return fmt.Errorf("answer %w", err)
+			}
+			return nil
+		})
+	})
+}
+
+// An apiserver before 1.30 has no policies, and tokens that name a pod but no node: the webhook does the same there. Requests
+// are made as such an apiserver would see them.
+func TestRestrictionByWebhook(t *testing.T) {
+	w := newWorldAlone(t) // the others have the policy
+	const file, policy = "rbac/daemon.yaml", "kruise-daemon-node-restriction"
+	w.must(startManager(w.ctx, "--v=1", "--feature-gates=DaemonRestrictionWebhook=true"))
+	t.Cleanup(func() {
+		if err := startManager(context.Background(), "--v=1"); err != nil {
+			t.Error(err)
+		}
+		if err := apply(context.Background(), file); err != nil {
+			t.Error(err)
+		}
+	})
+	w.must(w.Delete(w.ctx, &admissionregistrationv1.ValidatingAdmissionPolicyBinding{ObjectMeta: metav1.ObjectMeta{Name: policy}}))
+	own, foreign := freeNode(t), freeNode(t)
+	w.nodeImages(own, foreign)
+	daemon := w.daemonPod(own)
+	as := func(extra map[string][]string) client.Client {
+		cfg := shared.Config()
+		cfg.Impersonate = rest.ImpersonationConfig{UserName: daemonAccount, Groups: []string{"system:serviceaccounts", "system:authenticated"}, Extra: extra}
+		return w.clientOf(cfg)
+	}
+	const key = "authentication.kubernetes.io/"
+	c := as(map[string][]string{key + "pod-name": {daemon.Name}, key + "pod-uid": {string(daemon.UID)}})
+	here, there := w.runningPod("here", own, "a0", nil), w.runningPod("there", foreign, "b0", nil)
+	merge := func(c client.Client, obj client.Object, text string) error {
+		return c.Status().Patch(w.ctx, obj, client.RawPatch("application/merge-patch+json", []byte(text)))
+	}
+	nodeStatus := func(name string) error {
+		return merge(c, &v1beta1.NodeImage{ObjectMeta: metav1.ObjectMeta{Name: name}}, `{"status":{"desired":1}}`)
+	}
+	refused := func(t *testing.T, err error, say string) {
+		t.Helper()
+		if !apierrors.IsForbidden(err) || !strings.Contains(err.Error(), `"vdaemonrequest.kb.io" denied the request: `+policy) || !strings.Contains(err.Error(), say) {
+			t.Errorf("answer %v, want a refusal with %q", err, say)
+		}
+	}
+	w.eventually("the webhook is in force instead of the policy", func() error {
+		if err := nodeStatus(foreign); err == nil || !strings.Contains(err.Error(), "vdaemonrequest.kb.io") {
+			return fmt.Errorf("answer %w", err)
+		}
+		return nil
+	})
+	const report = `{"metadata":{"annotations":{"apps.kruise.io/runtime-containers-meta":"{}"}}}`
+	t.Run("S_security_10", func(t *testing.T) {
+		w.must(nodeStatus(own))
+		refused(t, nodeStatus(foreign), "of its own node")
+		w.must(merge(c, here.DeepCopy(), report))
+		refused(t, merge(c, here.DeepCopy(), `{"metadata":{"labels":{"x":"y"}}}`), "annotation")
+		refused(t, merge(c, here.DeepCopy(), `{"metadata":{"annotations":{"pub.kruise.io/no-protect":"true"}}}`), "annotation")
+		refused(t, merge(c, there.DeepCopy(), report), "pods of its own node")
+		for _, p := range []*corev1.Pod{here, there} {
+			crr := w.restartRequest(p.Name)
+			w.must(w.Create(w.ctx, crr))
+			err := merge(c, crr.DeepCopy(), `{"status":{"phase":"Recreating"}}`)
+			if p == here {
+				w.must(err)
+			} else {
+				refused(t, err, "ContainerRecreateRequests")
+			}
+		}
+		refused(t, merge(as(nil), here.DeepCopy(), report), "not bound to a node")
+		refused(t, merge(as(map[string][]string{key + "pod-name": {daemon.Name}, key + "pod-uid": {"another"}}), here.DeepCopy(), report), "not bound to a node")
+		event := &corev1.Event{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, GenerateName: "e-"}, Source: corev1.EventSource{Host: foreign},
+			InvolvedObject: corev1.ObjectReference{Kind: "Pod", Namespace: w.namespace, Name: "here"}}
+		refused(t, c.Create(w.ctx, event), "events of its own node")
+	})
+	t.Run("others are not asked about", func(t *testing.T) {
+		w.must(merge(w.WithWatch, there.DeepCopy(), `{"metadata":{"labels":{"x":"y"}}}`))
+		v := &admissionregistrationv1.ValidatingWebhookConfiguration{}
+		w.must(w.Get(w.ctx, client.ObjectKey{Name: "kruise-validating-webhook-configuration"}, v))
+		n := slices.IndexFunc(v.Webhooks, func(h admissionregistrationv1.ValidatingWebhook) bool { return h.Name == "vdaemonrequest.kb.io" })
+		v.Webhooks[n].MatchConditions = nil
+		w.must(w.Update(w.ctx, v))
+		w.eventually("the condition comes back", func() error {
+			w.must(w.Get(w.ctx, client.ObjectKeyFromObject(v), v))
+			if len(v.Webhooks[n].MatchConditions) != 1 {
+				return fmt.Errorf("conditions %v", v.Webhooks[n].MatchConditions)
 			}
 			return nil
 		})

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"k8s.io/apimachinery/pkg/types"
 	runtimeapi "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"kruise.io/kruise/internal/node/cri"
@@ -44,6 +45,7 @@ type Server struct {
 	NoCRI bool
 
 	mu         sync.Mutex
+	pods       map[string]types.NamespacedName // by UID
 	images     []*runtimeapi.Image
 	containers []*runtimeapi.Container
 	states     map[string]*runtimeapi.ContainerStatus
@@ -143,6 +145,17 @@ func (s *Server) MaxPulling() int {
 	return s.maxPulling
 }
 
+// Pod tells whose containers the ones of a UID are that are run from now on. Without it they are those of pod p in
+// namespace ns.
+func (s *Server) Pod(uid, namespace, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.pods == nil {
+		s.pods = map[string]types.NamespacedName{}
+	}
+	s.pods[uid] = types.NamespacedName{Namespace: namespace, Name: name}
+}
+
 // Run adds a running container of a pod, created now.
 func (s *Server) Run(podUID, name, id string, restarts int, annotations map[string]string) {
 	s.mu.Lock()
@@ -151,7 +164,11 @@ func (s *Server) Run(podUID, name, id string, restarts int, annotations map[stri
 	for k, v := range annotations {
 		a[k] = v
 	}
-	labels := map[string]string{cri.LabelPodUID: podUID, cri.LabelContainerName: name, cri.LabelPodName: "p", cri.LabelPodNamespace: "ns"}
+	pod, ok := s.pods[podUID]
+	if !ok {
+		pod = types.NamespacedName{Namespace: "ns", Name: "p"}
+	}
+	labels := map[string]string{cri.LabelPodUID: podUID, cri.LabelContainerName: name, cri.LabelPodName: pod.Name, cri.LabelPodNamespace: pod.Namespace}
 	now := time.Now().UnixNano()
 	s.containers = append(s.containers, &runtimeapi.Container{Id: id, Labels: labels, Annotations: a, CreatedAt: now,
 		Metadata: &runtimeapi.ContainerMetadata{Name: name}, State: runtimeapi.ContainerState_CONTAINER_RUNNING, Image: &runtimeapi.ImageSpec{}})
@@ -241,6 +258,7 @@ func (s *Server) ListContainers(_ context.Context, r *runtimeapi.ListContainersR
 	out := &runtimeapi.ListContainersResponse{}
 	for _, c := range s.containers {
 		matches := r.Filter.GetId() == "" || r.Filter.GetId() == c.Id
+		matches = matches && (r.Filter.GetState() == nil || r.Filter.GetState().State == c.State)
 		for k, v := range r.Filter.GetLabelSelector() {
 			matches = matches && c.Labels[k] == v
 		}
