@@ -180,7 +180,8 @@ func TestS_cloneset_25_StreamingPercent(t *testing.T) {
 // S_cloneset_26: availability comes with time alone, and the next update waits for it.
 func TestS_cloneset_26_MinReadySeconds(t *testing.T) {
 	w := newWorld(t)
-	cs := w.cloneSet(2, recreate, func(cs *v1beta1.CloneSet) { cs.Spec.MinReadySeconds = 4 })
+	const minReady = 12 // long enough for a busy machine to see the pods before they are available
+	cs := w.cloneSet(2, recreate, func(cs *v1beta1.CloneSet) { cs.Spec.MinReadySeconds = minReady })
 	w.must(w.client.Create(w.ctx, cs))
 	w.waitStatus(cs, "the pods are ready and not yet available", func(cs *v1beta1.CloneSet) bool {
 		return cs.Status.ReadyReplicas == 2 && cs.Status.AvailableReplicas == 0
@@ -192,7 +193,7 @@ func TestS_cloneset_26_MinReadySeconds(t *testing.T) {
 			t.Errorf("pod %s was written meanwhile", name)
 		}
 	}
-	m := w.monitor(atLeastAvailable(1, 4))
+	m := w.monitor(atLeastAvailable(1, minReady))
 	w.change(cs, setEnv("new"))
 	w.waitRolledOut(cs)
 	m.history()
