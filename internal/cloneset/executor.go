@@ -103,41 +103,12 @@ func (e *executor) act(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decisio
 		}
 	}
 	claimsOK := e.changeClaims(ctx, cs, d.Claims, &o)
-	e.editAndCreate(ctx, cs, d, claimsOK, &o)
+	e.editAll(ctx, cs, d.Edits, claimsOK, &o)
+	e.createAll(ctx, cs, d.Create, &o)
 	e.deleteAll(ctx, cs, d.Delete, &o)
 	e.preDownload(ctx, cs, d)
 	o.join()
 	return o
-}
-
-// editAndCreate makes the edits and the creates, which don't depend on each other, at the same time: new pods don't wait
-// for those before them to get their first status, nor these for all new ones to be there.
-func (e *executor) editAndCreate(ctx context.Context, cs *appsv1beta1.CloneSet, d *Decision, claimsOK bool, o *outcome) {
-	if len(d.Edits) == 0 || len(d.Create) == 0 {
-		e.editAll(ctx, cs, d.Edits, claimsOK, o)
-		e.createAll(ctx, cs, d.Create, o)
-		return
-	}
-	created := outcome{speed: o.speed}
-	e.parallel(2, nil, func(i int) {
-		if i == 0 {
-			e.editAll(ctx, cs, d.Edits, claimsOK, o)
-		} else {
-			e.createAll(ctx, cs, d.Create, &created)
-		}
-	})
-	o.add(&created)
-}
-
-// add adds what came of creating.
-func (o *outcome) add(created *outcome) {
-	o.fail(true, created.scaleErrs...)
-	o.scaled = o.scaled || created.scaled
-	o.taken = append(o.taken, created.taken...)
-	o.more = o.more || created.more
-	o.terminating = o.terminating || created.terminating
-	o.speed = created.speed
-	o.unsettled = append(o.unsettled, created.unsettled...)
 }
 
 // inParallel calls f for 0 to n-1, a bounded number at a time, until goOn says no, and waits for those that were begun. It
