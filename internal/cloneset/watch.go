@@ -5,12 +5,10 @@ package cloneset
 import (
 	"context"
 	"maps"
-	"reflect"
 	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -22,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	appsv1beta1 "kruise.io/kruise/api/apps/v1beta1"
+	"kruise.io/kruise/internal/pod"
 )
 
 // Events of the objects of a CloneSet are gathered before it is reconciled, so that pods that move together cost one
@@ -95,13 +94,8 @@ func podMatters(before, after client.Object) bool {
 		!maps.Equal(a.Labels, b.Labels) || !maps.Equal(a.Annotations, b.Annotations) ||
 		!slices.Equal(a.Finalizers, b.Finalizers) ||
 		!slices.EqualFunc(a.Status.Conditions, b.Status.Conditions, sameCondition) ||
-		!sameContainers(a.Status.ContainerStatuses, b.Status.ContainerStatuses) ||
-		!sameContainers(a.Status.InitContainerStatuses, b.Status.InitContainerStatuses)
-}
-
-// sameContainers is semantic equality. Mostly nothing changed at all, which is found out in a fraction of the time.
-func sameContainers(a, b []corev1.ContainerStatus) bool {
-	return reflect.DeepEqual(a, b) || equality.Semantic.DeepEqual(a, b)
+		!pod.Same(&a.Status.ContainerStatuses, &b.Status.ContainerStatuses) ||
+		!pod.Same(&a.Status.InitContainerStatuses, &b.Status.InitContainerStatuses)
 }
 
 func sameCondition(a, b corev1.PodCondition) bool {

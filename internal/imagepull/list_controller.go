@@ -128,13 +128,18 @@ func (r *lists) delete(ctx context.Context, job *appsv1beta1.ImageListPullJob, c
 // share changes the parallelism of children, one after the other: those that get less come first.
 func (r *lists) share(ctx context.Context, shares []share) error {
 	for _, s := range shares {
-		base := s.child.DeepCopy()
-		s.apply()
-		if err := r.Client.Patch(ctx, s.child, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
+		if err := r.change(ctx, s.child, s.apply); err != nil {
 			return fmt.Errorf("parallelism of ImagePullJob %s: %w", client.ObjectKeyFromObject(s.child), err)
 		}
 	}
 	return nil
+}
+
+// change writes what edit does to a child. One that is gone needs it no more.
+func (r *lists) change(ctx context.Context, child *appsv1beta1.ImagePullJob, edit func()) error {
+	base := child.DeepCopy()
+	edit()
+	return client.IgnoreNotFound(r.Client.Patch(ctx, child, client.MergeFrom(base)))
 }
 
 func inParallel(children []*appsv1beta1.ImagePullJob, do func(*appsv1beta1.ImagePullJob) error) error {

@@ -42,13 +42,14 @@ func (r *request) repeatSeconds(node string) int32 {
 
 // planRepeats finds the children that are to be repeated otherwise than the list.
 func planRepeats(job *appsv1beta1.ImageListPullJob, d *listDecision, children map[string]*appsv1beta1.ImagePullJob) {
+	every := repeatOf(job)
 	for _, image := range job.Spec.Images {
-		if c := children[image]; c != nil && c.Annotations[RepeatAnnotation] != repeatOf(job) {
+		if c := children[image]; c != nil && c.Annotations[RepeatAnnotation] != every {
 			d.repeats = append(d.repeats, c)
 		}
 	}
 	for _, c := range d.create {
-		setRepeat(c, job)
+		setRepeat(c, every)
 	}
 }
 
@@ -61,9 +62,9 @@ func repeatOf(job *appsv1beta1.ImageListPullJob) string {
 	return value
 }
 
-func setRepeat(child *appsv1beta1.ImagePullJob, job *appsv1beta1.ImageListPullJob) {
-	if value := repeatOf(job); value != "" {
-		metav1.SetMetaDataAnnotation(&child.ObjectMeta, RepeatAnnotation, value)
+func setRepeat(child *appsv1beta1.ImagePullJob, every string) {
+	if every != "" {
+		metav1.SetMetaDataAnnotation(&child.ObjectMeta, RepeatAnnotation, every)
 	} else {
 		delete(child.Annotations, RepeatAnnotation)
 	}
@@ -71,10 +72,9 @@ func setRepeat(child *appsv1beta1.ImagePullJob, job *appsv1beta1.ImageListPullJo
 
 // repeat gives children the list's interval.
 func (r *lists) repeat(ctx context.Context, job *appsv1beta1.ImageListPullJob, children []*appsv1beta1.ImagePullJob) error {
+	every := repeatOf(job)
 	for _, c := range children {
-		base := c.DeepCopy()
-		setRepeat(c, job)
-		if err := r.Client.Patch(ctx, c, client.MergeFrom(base)); client.IgnoreNotFound(err) != nil {
+		if err := r.change(ctx, c, func() { setRepeat(c, every) }); err != nil {
 			return fmt.Errorf("annotation %s of ImagePullJob %s: %w", RepeatAnnotation, client.ObjectKeyFromObject(c), err)
 		}
 	}

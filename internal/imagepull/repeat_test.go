@@ -44,7 +44,7 @@ func TestRepeatOfList(t *testing.T) {
 	d, children := listed(job, nil)
 	show := func() (out []string) {
 		for _, c := range d.repeats {
-			setRepeat(c, job)
+			setRepeat(c, repeatOf(job))
 		}
 		for _, c := range children {
 			out = append(out, c.Annotations[RepeatAnnotation])

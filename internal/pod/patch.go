@@ -99,19 +99,19 @@ func dropEqual(a, b *corev1.Pod, s Subresource) {
 		return
 	}
 	containerName := func(c *corev1.Container) string { return c.Name }
-	a.Spec.Containers, b.Spec.Containers = differing(a.Spec.Containers, b.Spec.Containers, containerName, same)
-	a.Spec.InitContainers, b.Spec.InitContainers = differing(a.Spec.InitContainers, b.Spec.InitContainers, containerName, same)
+	a.Spec.Containers, b.Spec.Containers = differing(a.Spec.Containers, b.Spec.Containers, containerName, Same)
+	a.Spec.InitContainers, b.Spec.InitContainers = differing(a.Spec.InitContainers, b.Spec.InitContainers, containerName, Same)
 	restA, restB := a.Spec, b.Spec
 	restA.Containers, restA.InitContainers, restB.Containers, restB.InitContainers = nil, nil, nil, nil
-	if same(&restA, &restB) {
+	if Same(&restA, &restB) {
 		a.Spec = corev1.PodSpec{Containers: a.Spec.Containers, InitContainers: a.Spec.InitContainers}
 		b.Spec = corev1.PodSpec{Containers: b.Spec.Containers, InitContainers: b.Spec.InitContainers}
 	}
 }
 
-// same is semantic equality. What is planned is a copy of what was, so nearly everything is equal in the plain sense, which
-// costs half as much to find out.
-func same[T any](a, b *T) bool {
+// Same is semantic equality. What is planned is a copy of what was, and most of what comes by a watch has not changed either,
+// so nearly everything is equal in the plain sense, which costs half as much to find out.
+func Same[T any](a, b *T) bool {
 	return reflect.DeepEqual(a, b) || equality.Semantic.DeepEqual(a, b)
 }
 

@@ -80,13 +80,13 @@ func quickImages(was, will *corev1.PodSpec) ([]any, bool) {
 	var changes []any
 	a, b := *was, *will
 	a.Containers, b.Containers = nil, nil
-	if !same(&a, &b) {
+	if !Same(&a, &b) {
 		return nil, false
 	}
 	for i := range was.Containers {
 		c := was.Containers[i]
 		c.Image = will.Containers[i].Image
-		if c.Image == "" || was.Containers[i].Image == "" || !same(&c, &will.Containers[i]) {
+		if c.Image == "" || was.Containers[i].Image == "" || !Same(&c, &will.Containers[i]) {
 			return nil, false
 		}
 		if c.Image != was.Containers[i].Image {

@@ -29,13 +29,15 @@ type processes struct {
 	cluster    *cluster.Cluster
 	proxy      *Proxy
 	kubeconfig string
+	flags      []string // of every manager
 	managers   []*cluster.Manager
 }
 
 // shortLease lets another manager take over within seconds.
 var shortLease = []string{"--leader-election-lease-duration=6s", "--leader-election-renew-deadline=4s", "--leader-election-retry-period=500ms"}
 
-func newProcesses(t *testing.T) *processes {
+// newProcesses starts the lab; flags are those of every manager.
+func newProcesses(t *testing.T, flags ...string) *processes {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), await.Patience)
 	defer cancel()
@@ -43,7 +45,7 @@ func newProcesses(t *testing.T) *processes {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &processes{t: t, cluster: c}
+	p := &processes{t: t, cluster: c, flags: flags}
 	t.Cleanup(func() {
 		if err := c.Stop(); err != nil {
 			t.Error(err)
@@ -75,11 +77,11 @@ func newProcesses(t *testing.T) *processes {
 }
 
 // start starts one more process.
-func (p *processes) start(args ...string) *cluster.Manager {
+func (p *processes) start() *cluster.Manager {
 	p.t.Helper()
 	deadline := time.Now().Add(patience)
 	for {
-		m, err := p.cluster.StartManager(p.t.Context(), p.args(args...)...)
+		m, err := p.cluster.StartManager(p.t.Context(), p.args()...)
 		if err == nil {
 			p.managers = append(p.managers, m)
 			return m
@@ -160,9 +162,9 @@ func (p *processes) revive() {
 	}
 }
 
-func (p *processes) args(more ...string) []string {
+func (p *processes) args() []string {
 	// NodeImages that come later than all else would be writes at rest.
-	return append(append([]string{"--kubeconfig=" + p.kubeconfig, "--nodeimage-creation-delay=0s"}, shortLease...), more...)
+	return append([]string{"--kubeconfig=" + p.kubeconfig, "--nodeimage-creation-delay=0s"}, p.flags...)
 }
 
 func (p *processes) drop(m *cluster.Manager) {
@@ -205,7 +207,7 @@ func (p *processes) amid(w *World, s *Scenario, round, writes int, name string, 
 // TestProcesses has processes killed, paused and restarted in the middle of rollouts.
 func TestProcesses(t *testing.T) {
 	t.Parallel()
-	p := newProcesses(t)
+	p := newProcesses(t, shortLease...)
 	p.start()
 	w := p.world()
 	s := inPlace(10, 3)

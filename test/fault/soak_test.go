@@ -33,10 +33,9 @@ func TestSoak(t *testing.T) {
 	if err != nil {
 		t.Skip("runs with make soak")
 	}
-	p := newProcesses(t)
-	// A machine that stands still for some seconds does not end this manager: it has the Lease that people have.
-	m := p.start("--feature-gates=ImagePullJobGate=true",
-		"--leader-election-lease-duration=15s", "--leader-election-renew-deadline=10s", "--leader-election-retry-period=2s")
+	// With the Lease that people have: a machine that stands still for some seconds does not end the manager.
+	p := newProcesses(t, "--feature-gates=ImagePullJobGate=true")
+	m := p.start()
 	w := p.world()
 	churn := &churn{w: w, rand: rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))}
 	// What is made once, for the first object of each kind, belongs to the baseline.

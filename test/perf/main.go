@@ -88,8 +88,10 @@ func measure(ctx context.Context, pods int, maxUnavailable, profile string, roun
 	r = &report{Pods: pods, MaxUnavailable: maxUnavailable, StartDelay: c.Info.StartDelay, RestartDelay: c.Info.RestartDelay}
 	for n := range rounds {
 		r.Workloads = nil
-		for _, w := range []workload{cloneSet(pods, maxUnavailable), deployment(pods, maxUnavailable)} {
-			w.inNamespace(fmt.Sprintf("%s-%d", w.namespace, n+1))
+		for _, w := range []workload{
+			cloneSet(fmt.Sprintf("cloneset-%d", n+1), pods, maxUnavailable),
+			deployment(fmt.Sprintf("deployment-%d", n+1), pods, maxUnavailable),
+		} {
 			b := &bench{cluster: c, manager: m, workload: w, profiles: &profiles{dir: profile, cluster: c, manager: m}}
 			figures, err := b.run(ctx)
 			if err != nil {

@@ -34,18 +34,6 @@ type workload struct {
 	wrote func(e lab.AuditEntry) bool
 }
 
-// inNamespace moves the workload to another namespace before anything of it exists.
-func (w *workload) inNamespace(name string) {
-	one := w.one
-	w.namespace = name
-	w.object.SetNamespace(name)
-	w.one = func() client.Object {
-		o := one()
-		o.SetNamespace(name)
-		return o
-	}
-}
-
 func podTemplate() corev1.PodTemplateSpec {
 	return corev1.PodTemplateSpec{
 		ObjectMeta: metav1.ObjectMeta{Labels: map[string]string{"app": "web"}},
@@ -58,10 +46,10 @@ func podTemplate() corev1.PodTemplateSpec {
 
 var selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "web"}}
 
-func cloneSet(pods int, maxUnavailable string) workload {
+func cloneSet(namespace string, pods int, maxUnavailable string) workload {
 	unavailable := intstr.Parse(maxUnavailable)
 	cs := &v1beta1.CloneSet{
-		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "cloneset"},
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: namespace},
 		Spec: v1beta1.CloneSetSpec{
 			Replicas: ptr.To(int32(pods)), Selector: selector, Template: podTemplate(),
 			UpdateStrategy: v1beta1.CloneSetUpdateStrategy{RollingUpdate: &v1beta1.RollingUpdateCloneSetStrategy{
@@ -70,7 +58,7 @@ func cloneSet(pods int, maxUnavailable string) workload {
 		},
 	}
 	return workload{
-		kind: "CloneSet", namespace: cs.Namespace, pods: pods, object: cs,
+		kind: "CloneSet", namespace: namespace, pods: pods, object: cs,
 		one: func() client.Object {
 			c := cs.DeepCopy()
 			c.Name, c.Spec.Replicas = "warm", ptr.To[int32](1)
@@ -82,17 +70,17 @@ func cloneSet(pods int, maxUnavailable string) workload {
 	}
 }
 
-func deployment(pods int, maxUnavailable string) workload {
+func deployment(namespace string, pods int, maxUnavailable string) workload {
 	unavailable := intstr.Parse(maxUnavailable)
 	d := &appsv1.Deployment{
-		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: "deployment"},
+		ObjectMeta: metav1.ObjectMeta{Name: "web", Namespace: namespace},
 		Spec: appsv1.DeploymentSpec{
 			Replicas: ptr.To(int32(pods)), Selector: selector, Template: podTemplate(),
 			Strategy: appsv1.DeploymentStrategy{RollingUpdate: &appsv1.RollingUpdateDeployment{MaxUnavailable: &unavailable, MaxSurge: ptr.To(intstr.FromInt32(0))}},
 		},
 	}
 	return workload{
-		kind: "Deployment", namespace: d.Namespace, pods: pods, object: d,
+		kind: "Deployment", namespace: namespace, pods: pods, object: d,
 		one: func() client.Object {
 			c := d.DeepCopy()
 			c.Name, c.Spec.Replicas = "warm", ptr.To[int32](1)
